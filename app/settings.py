@@ -1,0 +1,92 @@
+"""Every knob of the service, read once from the environment.
+
+Only `bootstrap`, alembic's environment and the demo read settings; every other part is handed plain
+values by its constructor. Durations are seconds, sizes are bytes unless the name says otherwise.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Environment(StrEnum):
+    """Where the service runs; production refuses what only suits development."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Bells(StrEnum):
+    """When a trigger may NOTIFY: never, only while a process sleeps (leased), or at every write."""
+
+    ALWAYS = "always"
+    LEASED = "leased"
+    OFF = "off"
+
+
+Days = Annotated[float, Field(gt=0, le=36500, description="days")]
+Seconds = Annotated[PositiveFloat, Field(le=86400, description="seconds")]
+
+
+class Settings(BaseSettings):
+    """Settings of one process; each field is the environment variable of the same name."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True, extra="ignore", frozen=True)
+
+    environment: Environment = Environment.DEVELOPMENT
+
+    database_url: SecretStr | None = None
+    """`postgresql://` or `postgresql+asyncpg://`; unset means the embedded PostgreSQL."""
+    listen_database_url: SecretStr | None = None
+    """A direct address for LISTEN where `database_url` leads to a pooler."""
+    embedded_folder: Path = Path(".mindvibe")
+    """Where the embedded PostgreSQL keeps its data."""
+    pool_size: PositiveInt = 5
+    """Connections of the pool; the listener has one more of its own."""
+
+    bells: Bells = Bells.LEASED
+    bell_lease: Seconds = 3.0
+    sweep_interval: Seconds = 1.0
+    busy_above: PositiveInt = 1000
+    """Rows per second above which the tail reads without sleeping."""
+    busy_below: PositiveInt = 500
+    """Rows per second below which it sleeps again."""
+    overlap: Seconds = 300.0
+    """How far before a position's time rows are read again after a database restart."""
+
+    catch_up_page: PositiveInt = 500
+    catch_up_page_bytes: PositiveInt = 1 << 20
+    concurrent_reads: PositiveInt = 8
+    window: PositiveInt = 256
+    """Messages in flight per connection."""
+    window_bytes: PositiveInt = 1 << 20
+    queue: PositiveInt = 256
+    """Live messages waiting per connection."""
+    queue_bytes: PositiveInt = 1 << 20
+
+    receipts_interval: Seconds = 0.05
+    receipts_batch: PositiveInt = 500
+
+    heartbeat_interval: Seconds = 20.0
+    heartbeat_patience: Seconds = 20.0
+    takes_nothing_after: Seconds = 60.0
+    handshake_timeout: Seconds = 10.0
+    drain_window: Seconds = 8.0
+    message_size: PositiveInt = 64 << 10
+    """The largest message taken from a client."""
+    inbound_rate: PositiveInt = 20
+    """Messages per second taken from one connection."""
+    connections_per_user: PositiveInt = 20
+    connections_per_process: PositiveInt = 15_000
+
+    stale_after: Seconds = 30.0
+    """Age at which an undelivered row of a connected user is sent again."""
+    retention_days: Days = 7
+    undelivered_days: Days = 30
+    dead_letter_days: Days = 90
+    synced_days: Days = 7
+    unsynced_days: Days = 30
+    device_days: Days = 90
