@@ -1,0 +1,16 @@
+"""Create the host's tables where they are missing, so that the service also works on an empty database."""
+
+import gently
+
+revision = "create_host_tables"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    gently.run_sql("host_tables.sql")
+
+
+def downgrade() -> None:
+    """Nothing: the host's tables are not ours to drop, even where we made them."""

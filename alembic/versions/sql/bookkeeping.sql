@@ -1,0 +1,81 @@
+-- The durable control plane: what every process has to do to its connections.
+CREATE TABLE IF NOT EXISTS @schema@.realtime_commands (
+    id bigint PRIMARY KEY DEFAULT nextval('@schema@.realtime_id_seq'),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    kind varchar(30) NOT NULL,
+    user_id varchar(255),
+    device_id bigint,
+    room_id varchar(64),
+    detail jsonb,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT realtime_commands_kind CHECK
+        (kind IN ('disconnect', 'device_removed', 'device_replaced', 'left_room', 'user_deleted'))
+);
+CREATE INDEX IF NOT EXISTS realtime_commands_xid ON @schema@.realtime_commands (xid);
+CREATE INDEX IF NOT EXISTS realtime_commands_user ON @schema@.realtime_commands (user_id)
+    WHERE kind IN ('user_deleted', 'disconnect');
+
+CREATE TABLE IF NOT EXISTS @schema@.realtime_processes (
+    id uuid PRIMARY KEY,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    stats jsonb
+);
+
+CREATE TABLE IF NOT EXISTS @schema@.realtime_dead_letters (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    event_id bigint NOT NULL,
+    user_id varchar(255),
+    device_id bigint,
+    reason varchar(30) NOT NULL,
+    attempts integer NOT NULL DEFAULT 0,
+    dead_at timestamptz NOT NULL DEFAULT now(),
+    -- Also the index by event.
+    CONSTRAINT realtime_dead_letters_event_device UNIQUE NULLS NOT DISTINCT (event_id, device_id)
+);
+CREATE INDEX IF NOT EXISTS realtime_dead_letters_user ON @schema@.realtime_dead_letters (user_id, dead_at);
+
+-- Unlogged on purpose: whatever may give a transaction id out twice (a crash, a promotion, a rewind) empties it.
+CREATE UNLOGGED TABLE IF NOT EXISTS @schema@.realtime_incarnation (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    id uuid NOT NULL DEFAULT gen_random_uuid()
+);
+
+CREATE TABLE IF NOT EXISTS @schema@.realtime_ancestors (
+    system_identifier bigint,
+    database_oid bigint,
+    first_seen timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (system_identifier, database_oid)
+);
+
+CREATE TABLE IF NOT EXISTS @schema@.realtime_retention (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    purged_through timestamptz NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO @schema@.realtime_retention DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- Until when bells are wanted, in unix milliseconds. A sequence, since setval writes no xid and no WAL when it
+-- is unlogged and is seen at once; it starts at "always", so that a database nobody serves yet still rings.
+CREATE UNLOGGED SEQUENCE IF NOT EXISTS @schema@.realtime_ring_until MINVALUE 0 START 9223372036854775807;
+
+-- What each device has got, as an operator asks for it: a position covers an event, or nothing does.
+CREATE OR REPLACE VIEW @schema@.realtime_delivery AS
+SELECT e.id AS event_id,
+       e.user_id,
+       d.id AS device_id,
+       d.platform,
+       CASE
+           WHEN pg_visible_in_snapshot(e.xid, d.position_seen)
+               OR (e.id <= d.position_after_id AND pg_visible_in_snapshot(e.xid, d.position_reading))
+               THEN 'received'
+           WHEN EXISTS (
+               SELECT FROM @schema@.realtime_dead_letters l
+               WHERE l.event_id = e.id AND (l.device_id = d.id OR l.device_id IS NULL)
+           ) THEN 'dead'
+           ELSE 'pending'
+       END AS state,
+       e.created_at
+FROM @schema@.realtime_events e
+JOIN @schema@.users_devices d ON d.user_id = e.user_id;

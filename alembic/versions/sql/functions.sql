@@ -1,0 +1,344 @@
+-- All of them run as their owner with a fixed search_path: a caller's temporary table or function of the same
+-- name is never used. Nobody may call them but who is granted to (ops/grants.sql); firing a trigger needs no right.
+
+-- A time as messages carry it: UTC, milliseconds, Z. What cannot be written so is the time of the call.
+CREATE OR REPLACE FUNCTION @schema@.realtime_timestamp(moment timestamptz) RETURNS text
+LANGUAGE sql VOLATILE
+SET search_path = @schema@, pg_temp
+AS $$
+    SELECT to_char(
+        CASE WHEN isfinite(moment) THEN moment ELSE clock_timestamp() END AT TIME ZONE 'UTC',
+        'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
+    )
+$$;
+
+-- Times without a zone are taken as UTC.
+CREATE OR REPLACE FUNCTION @schema@.realtime_timestamp(moment timestamp) RETURNS text
+LANGUAGE sql VOLATILE
+SET search_path = @schema@, pg_temp
+AS $$
+    SELECT @schema@.realtime_timestamp(moment AT TIME ZONE 'UTC')
+$$;
+
+-- Ring the bell of a channel, where that is wanted and safe. A row whose bell was not rung is found by the sweep.
+CREATE OR REPLACE FUNCTION @schema@.realtime_wake(channel text, user_id text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+DECLARE
+    rung text;
+BEGIN
+    IF current_setting('realtime.bells', true) = 'off' THEN
+        RETURN;
+    END IF;
+    IF date_part('epoch', clock_timestamp()) * 1000 > (SELECT last_value FROM @schema@.realtime_ring_until) THEN
+        RETURN;
+    END IF;
+    -- A listener that sits in a transaction lets the queue fill until every notifying commit fails.
+    -- To ask is also what frees the queue once the culprit has gone.
+    IF pg_notification_queue_usage() >= 0.5 THEN
+        RETURN;
+    END IF;
+    -- Equal bells of one transaction collapse, so after a hundred the rest of a bulk write is one bell.
+    rung := current_setting('realtime.rung', true);
+    IF rung ~ '^[0-9]{1,2}$' OR rung IS NULL OR rung = '' THEN
+        PERFORM set_config('realtime.rung', (coalesce(nullif(rung, ''), '0')::integer + 1)::text, true);
+        PERFORM pg_notify(channel, json_build_object('user_id', user_id)::text);
+    ELSE
+        PERFORM pg_notify(channel, '{}');
+    END IF;
+END
+$$;
+
+-- Write an event in the caller's transaction; returns its id. Raises 22023 for what could not be delivered.
+CREATE OR REPLACE FUNCTION @schema@.realtime_publish(
+    user_id text,
+    event_type text,
+    payload jsonb,
+    channel text DEFAULT 'realtime_events',
+    collapse_key text DEFAULT NULL,
+    trace jsonb DEFAULT NULL
+) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    room text;
+    event_id bigint;
+BEGIN
+    IF user_id IS NULL OR length(user_id) NOT BETWEEN 1 AND 255 THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'realtime_publish: user_id must have 1 to 255 characters',
+            HINT = 'Pass the id of the user who is to get the event, as in users.id.';
+    END IF;
+    IF event_type IS NULL OR length(event_type) NOT BETWEEN 1 AND 50 THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'realtime_publish: event_type must have 1 to 50 characters',
+            HINT = 'It becomes the message''s "type", such as ''badge_earned''.';
+    END IF;
+    IF event_type IN ('connected', 'ping', 'pong', 'error', 'sync', 'reconnect', 'ack', 'nack', 'auth',
+                      'authenticated', 'token_expiring') THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('realtime_publish: event_type %L is reserved for the protocol', event_type),
+            HINT = 'Choose a name of your own; clients could not tell yours from the server''s.';
+    END IF;
+    IF channel IS NULL OR channel NOT IN ('mood_events', 'chat_events', 'journal_events', 'realtime_events') THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('realtime_publish: there is no channel %L', channel),
+            HINT = 'Use realtime_events (the default), mood_events, chat_events or journal_events.';
+    END IF;
+    IF payload IS NULL OR jsonb_typeof(payload) <> 'object' THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'realtime_publish: payload must be a JSON object',
+            HINT = 'It becomes the message''s "data"; wrap other values: {"value": 7}.';
+    END IF;
+    IF octet_length(payload::text) > 65536 THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('realtime_publish: payload has %s bytes, more than 65536', octet_length(payload::text)),
+            HINT = 'Send an id and let the client fetch the rest.';
+    END IF;
+    IF length(collapse_key) NOT BETWEEN 1 AND 255 THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'realtime_publish: collapse_key must have 1 to 255 characters',
+            HINT = 'Leave it out where every event counts.';
+    END IF;
+    IF jsonb_typeof(trace) <> 'object' OR octet_length(trace::text) > 4096 THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'realtime_publish: trace must be a JSON object of at most 4096 bytes',
+            HINT = 'It carries trace headers, such as {"traceparent": "..."}.';
+    END IF;
+    IF channel = 'chat_events' THEN
+        room := payload ->> 'room_id';
+        IF length(room) NOT BETWEEN 1 AND 64 THEN
+            RAISE invalid_parameter_value USING
+                MESSAGE = 'realtime_publish: payload.room_id must have 1 to 64 characters',
+                HINT = 'On chat_events it names the room whose members may see the event.';
+        END IF;
+    END IF;
+    INSERT INTO @schema@.realtime_events (event_type, user_id, payload, room_id, collapse_key, trace)
+    VALUES (event_type, user_id, payload, room, collapse_key, trace)
+    RETURNING id INTO event_id;
+    PERFORM @schema@.realtime_wake(channel, user_id);
+    RETURN event_id;
+END
+$$;
+
+-- Whether the user was deleted and has not come back under the same id.
+CREATE OR REPLACE FUNCTION @schema@.realtime_user_erased(user_id text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM @schema@.realtime_commands c
+        WHERE c.user_id = realtime_user_erased.user_id AND c.kind = 'user_deleted'
+    ) AND NOT EXISTS (
+        SELECT FROM @schema@.users u WHERE u.id = realtime_user_erased.user_id
+    )
+$$;
+
+-- Whether the user is in the room now; the service has no right to look itself.
+CREATE OR REPLACE FUNCTION @schema@.realtime_is_member(room_id text, user_id text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM @schema@.room_participants p
+        WHERE p.room_id = realtime_is_member.room_id
+          AND p.user_id = realtime_is_member.user_id
+          AND p.left_at IS NULL
+    )
+$$;
+
+-- Remove up to `batch` rows of deleted users; returns how many went, 0 when nothing is left to do. Of a user who
+-- came back under the same id only what was written before the deletion goes. Rows locked elsewhere are skipped.
+CREATE OR REPLACE FUNCTION @schema@.realtime_erase(batch integer) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+DECLARE
+    gone record;
+    removed bigint := 0;
+    now_removed bigint;
+BEGIN
+    FOR gone IN
+        SELECT c.user_id,
+               -- Ids of events, sync rows and commands come from one sequence: beyond all of them when there is
+               -- no such user any more.
+               CASE WHEN EXISTS (SELECT FROM @schema@.users u WHERE u.id = c.user_id)
+                    THEN max(c.id) ELSE 9223372036854775807 END AS before_id
+        FROM @schema@.realtime_commands c
+        WHERE c.kind = 'user_deleted' AND c.user_id IS NOT NULL
+        GROUP BY c.user_id
+    LOOP
+        WITH doomed AS (
+            SELECT e.id FROM @schema@.realtime_events e
+            WHERE e.user_id = gone.user_id AND e.id < gone.before_id
+            LIMIT batch - removed FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM @schema@.realtime_events e USING doomed WHERE e.id = doomed.id;
+        GET DIAGNOSTICS now_removed = ROW_COUNT;
+        removed := removed + now_removed;
+
+        WITH doomed AS (
+            SELECT s.id FROM @schema@.sync_queue s
+            WHERE s.user_id = gone.user_id AND s.id < gone.before_id
+            LIMIT batch - removed FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM @schema@.sync_queue s USING doomed WHERE s.id = doomed.id;
+        GET DIAGNOSTICS now_removed = ROW_COUNT;
+        removed := removed + now_removed;
+
+        WITH doomed AS (
+            SELECT l.id FROM @schema@.realtime_dead_letters l
+            WHERE l.user_id = gone.user_id AND l.event_id < gone.before_id
+            LIMIT batch - removed FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM @schema@.realtime_dead_letters l USING doomed WHERE l.id = doomed.id;
+        GET DIAGNOSTICS now_removed = ROW_COUNT;
+        removed := removed + now_removed;
+
+        EXIT WHEN removed >= batch;
+    END LOOP;
+    RETURN removed;
+END
+$$;
+
+-- The triggers' functions. A host's write never fails because of us: what could not be delivered is passed over.
+
+CREATE OR REPLACE FUNCTION @schema@.notify_mood_event() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+BEGIN
+    IF length(NEW.user_id) BETWEEN 1 AND 255 THEN
+        PERFORM @schema@.realtime_publish(
+            NEW.user_id,
+            'mood_update',
+            jsonb_build_object(
+                'event_type', 'mood_logged',
+                'user_id', NEW.user_id,
+                'mood_score', NEW.score,
+                'timestamp', @schema@.realtime_timestamp(NEW.at)
+            ),
+            'mood_events'
+        );
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION @schema@.notify_chat_event() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+DECLARE
+    message jsonb;
+    recipient text;
+BEGIN
+    IF length(NEW.id) > 255 OR length(NEW.room_id) NOT BETWEEN 1 AND 64 OR length(NEW.user_id) > 255 THEN
+        RETURN NULL;
+    END IF;
+    message := jsonb_build_object(
+        'event_type', 'message_received',
+        'message_id', NEW.id,
+        'timestamp', @schema@.realtime_timestamp(NEW.created_at)
+    );
+    IF NEW.room_id IS NOT NULL THEN
+        message := message || jsonb_build_object('room_id', NEW.room_id, 'sender_id', NEW.user_id);
+    END IF;
+    -- No row of users is touched or locked here; the order is the same for everyone who writes to the room.
+    FOR recipient IN
+        SELECT m.user_id
+        FROM (
+            SELECT NEW.user_id AS user_id
+            UNION
+            SELECT p.user_id FROM @schema@.room_participants p
+            WHERE p.room_id = NEW.room_id AND p.left_at IS NULL
+        ) m
+        WHERE length(m.user_id) BETWEEN 1 AND 255
+        ORDER BY m.user_id COLLATE "C"
+    LOOP
+        PERFORM @schema@.realtime_publish(
+            recipient, 'chat_message', message || jsonb_build_object('user_id', recipient), 'chat_events'
+        );
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION @schema@.notify_journal_event() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+BEGIN
+    IF length(NEW.user_id) BETWEEN 1 AND 255 AND length(NEW.id) <= 255 THEN
+        PERFORM @schema@.realtime_publish(
+            NEW.user_id,
+            'journal_update',
+            jsonb_build_object(
+                'event_type', 'entry_created',
+                'user_id', NEW.user_id,
+                'entry_id', NEW.id,
+                'timestamp', @schema@.realtime_timestamp(NEW.created_at)
+            ),
+            'journal_events'
+        );
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION @schema@.notify_sync_event() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+BEGIN
+    PERFORM @schema@.realtime_wake('sync_events', NEW.user_id);
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION @schema@.notify_user_deleted() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+BEGIN
+    IF length(OLD.id) BETWEEN 1 AND 255 THEN
+        INSERT INTO @schema@.realtime_commands (kind, user_id) VALUES ('user_deleted', OLD.id);
+        PERFORM @schema@.realtime_wake('realtime_events', OLD.id);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION @schema@.notify_device_removed() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND OLD.user_id IS NOT DISTINCT FROM NEW.user_id THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO @schema@.realtime_commands (kind, user_id, device_id)
+    VALUES ('device_removed', OLD.user_id, OLD.id);
+    PERFORM @schema@.realtime_wake('realtime_events', OLD.user_id);
+    RETURN NULL;
+END
+$$;
+
+REVOKE ALL ON FUNCTION
+    @schema@.realtime_timestamp(timestamptz),
+    @schema@.realtime_timestamp(timestamp),
+    @schema@.realtime_wake(text, text),
+    @schema@.realtime_publish(text, text, jsonb, text, text, jsonb),
+    @schema@.realtime_user_erased(text),
+    @schema@.realtime_is_member(text, text),
+    @schema@.realtime_erase(integer),
+    @schema@.notify_mood_event(),
+    @schema@.notify_chat_event(),
+    @schema@.notify_journal_event(),
+    @schema@.notify_sync_event(),
+    @schema@.notify_user_deleted(),
+    @schema@.notify_device_removed()
+FROM PUBLIC;
