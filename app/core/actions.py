@@ -1,0 +1,69 @@
+"""What a session asks its shell to do, in order."""
+
+from dataclasses import dataclass
+
+from app.core.close_codes import CloseCode
+from app.core.inbound import Rejected
+from app.core.messages import Message
+from app.core.position import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this event or sync row."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer the client's heartbeat with `pong`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complain:
+    """Tell the client what was wrong with its message."""
+
+    problem: Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class SendPing:
+    """Send a ping; its pong confirms everything sent before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRead:
+    """Read what `position` has not seen, and call `begin_read`.
+
+    Without a position only what is undelivered is owed. `with_undelivered`: also what is
+    undelivered although the position has it, once per connection.
+    """
+
+    position: Position | None
+    with_undelivered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NextPage:
+    """Fetch the next page of the read under way, and call `page`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """These rows have reached the user; `position` is what the reader has now, if it moved."""
+
+    events: tuple[int, ...]
+    sync_rows: tuple[int, ...]
+    position: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection with this code; everything in flight stays unconfirmed."""
+
+    code: CloseCode
+    reason: str
+
+
+Action = Send | Answer | Complain | SendPing | StartRead | NextPage | Confirmed | Close

@@ -1,0 +1,20 @@
+"""Every way in which a connection ends, and what the client should do then.
+
+`docs/protocol` of the contract: 1001 reconnect when told; 1011 with backoff; 4400 and 4403 not at
+all; 4401 with a new token; 4408 reconnect and resume; 4409 not at all; 4429 after `after_ms`.
+"""
+
+from enum import IntEnum
+
+
+class CloseCode(IntEnum):
+    """WebSocket close codes (RFC 6455 section 7.4; 4000-4999 are the application's own)."""
+
+    GOING_AWAY = 1001
+    INTERNAL_ERROR = 1011
+    BAD_REQUEST = 4400
+    UNAUTHENTICATED = 4401
+    NOT_ALLOWED = 4403
+    TOOK_NOTHING = 4408
+    REPLACED = 4409
+    TOO_MANY = 4429

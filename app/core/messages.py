@@ -1,0 +1,73 @@
+"""What a client gets: events, sync rows and control messages, encoded as UTF-8 JSON.
+
+An event is encoded once for all connections of its user. `data` arrives as JSON text from
+PostgreSQL and is never parsed here.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event or a sync row, ready to be sent.
+
+    `id` and `xid` are the row's. `origin` is the device that uploaded a sync row, if any.
+    """
+
+    id: int
+    xid: int
+    body: bytes
+    is_sync: bool = False
+    origin: int | None = None
+
+
+def timestamp(moment: datetime) -> str:
+    """UTC with milliseconds and `Z`, as everywhere in the contract."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def event(row_id: int, xid: int, event_type: str, data: str, created_at: datetime) -> Message:
+    """Encode a row of `realtime_events`; `data` is its payload as JSON text."""
+    body = (
+        f'{{"type":{json.dumps(event_type)},"id":{row_id},"data":{data},'
+        f'"timestamp":"{timestamp(created_at)}"}}'
+    )
+    return Message(row_id, xid, body.encode())
+
+
+def sync_row(
+    row_id: int, xid: int, action_type: str, payload: str, created_at: datetime, origin: int | None
+) -> Message:
+    """Encode a row of `sync_queue`; `payload` is JSON text."""
+    at = timestamp(created_at)
+    body = (
+        f'{{"type":"sync","id":{row_id},"data":{{"action_type":{json.dumps(action_type)},'
+        f'"payload":{payload},"created_at":"{at}"}},"timestamp":"{at}"}}'
+    )
+    return Message(row_id, xid, body.encode(), is_sync=True, origin=origin)
+
+
+def connected(user_id: str, now: datetime) -> bytes:
+    """The first message of every connection."""
+    return _encode({"type": "connected", "user_id": user_id, "timestamp": timestamp(now)})
+
+
+def pong(now: datetime) -> bytes:
+    """The answer to a client's heartbeat."""
+    return _encode({"type": "pong", "timestamp": timestamp(now)})
+
+
+def error(code: str, message: str) -> bytes:
+    """What was wrong with a client's message, and what to do about it."""
+    return _encode({"type": "error", "code": code, "message": message})
+
+
+def reconnect(after_ms: int) -> bytes:
+    """This process is going away: come back after so many milliseconds."""
+    return _encode({"type": "reconnect", "after_ms": after_ms})
+
+
+def _encode(message: dict[str, object]) -> bytes:
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")

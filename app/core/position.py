@@ -1,0 +1,126 @@
+"""What a reader has got so far, exact by commit (docs/decisions/0001-positions.md).
+
+    has(s, row)  <=> row.xid < s.xmax and row.xid not in s.in_progress
+    unseen(row)  <=> not has(seen, row) and not (reading and has(reading, row) and row.id <= after_id)
+
+Snapshots are comparable only within one incarnation of the database: a crash hands xids out again.
+Across incarnations `unseen` also takes whatever was created after `taken_at - overlap`.
+"""
+
+from collections.abc import Container
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import blake2b
+
+from app.core.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Incarnation:
+    """One uninterrupted life of one database; positions of two lives share no xids.
+
+    `system` is the cluster's system identifier (unsigned, 64 bits), `life` a digest of that, the
+    database's oid, the postmaster's start time and the random id that every crash erases.
+    """
+
+    system: int
+    life: str
+
+    @classmethod
+    def of(cls, identity: str) -> "Incarnation":
+        """Build it from what the server says of itself, the system identifier first, split by `/`."""
+        system = int(identity.partition("/")[0]) % (1 << 64)
+        return cls(system, blake2b(identity.encode(), digest_size=8).hexdigest())
+
+    @classmethod
+    def parse(cls, text: str) -> "Incarnation":
+        """Read the form that `str` writes; raises ValueError for anything else."""
+        system, life = text.split(".")
+        if len(bytes.fromhex(life)) != 8 or not 0 <= int(system) < 1 << 64:
+            raise ValueError("not an incarnation")
+        return cls(int(system), life)
+
+    def __str__(self) -> str:
+        """Text for the database."""
+        return f"{self.system}.{self.life}"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What a reader has: all of `seen`, and of `reading` the rows up to `after_id`.
+
+    `taken_at` is the database's clock when `seen` was taken.
+    """
+
+    seen: Snapshot
+    taken_at: datetime
+    incarnation: Incarnation
+    reading: Snapshot | None = None
+    after_id: int = 0
+
+    def has(self, xid: int, row_id: int) -> bool:
+        """Whether the reader has a row; meaningful within the position's own incarnation."""
+        if self.seen.has(xid):
+            return True
+        return self.reading is not None and row_id <= self.after_id and self.reading.has(xid)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One read in id order: from what a reader had (`seen`) to what `reading` shows.
+
+    Both snapshots belong to `incarnation`; the times are the database's clock.
+    """
+
+    seen: Snapshot
+    seen_at: datetime
+    reading: Snapshot
+    reading_at: datetime
+    incarnation: Incarnation
+
+    def at(self, row_id: int) -> Position:
+        """The position right after the row with this id."""
+        return Position(self.seen, self.seen_at, self.incarnation, self.reading, row_id)
+
+    def end(self) -> Position:
+        """The position when no row of the pass is left."""
+        return Position(self.reading, self.reading_at, self.incarnation)
+
+
+class Lost(StrEnum):
+    """Why a position cannot be resumed exactly (P6: the client is told)."""
+
+    NEW = "new"
+    RETENTION = "retention"
+    MALFORMED = "malformed"
+    FUTURE = "future"
+    OTHER_DATABASE = "other_database"
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """What the database says of itself in the snapshot of a read; `taken_at` is its clock."""
+
+    snapshot: Snapshot
+    taken_at: datetime
+    incarnation: Incarnation
+
+
+def lost(
+    position: Position, horizon: Horizon, *, purged_through: datetime | None, ancestors: Container[int]
+) -> Lost | None:
+    """Tell why `position` cannot be resumed exactly, or None when it can.
+
+    `purged_through` is the greatest delivery time that retention has removed, `ancestors` the system
+    identifiers of the clusters that the rows came from, the present one among them.
+    """
+    if position.incarnation.system not in ancestors:
+        return Lost.OTHER_DATABASE
+    if purged_through is not None and position.taken_at < purged_through:
+        return Lost.RETENTION
+    if position.incarnation == horizon.incarnation:
+        newest = position.reading or position.seen
+        if newest.xmax > horizon.snapshot.xmax or position.seen.xmax > newest.xmax:
+            return Lost.FUTURE
+    return None

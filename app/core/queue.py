@@ -1,0 +1,50 @@
+"""Rows waiting or in flight, in order, each with the pass that found it, counted in bytes."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from app.core.messages import Message
+from app.core.position import Pass
+
+Entry = tuple[Message, Pass | None]
+
+
+class Queue:
+    """First in, first out; `size` is the sum of the bodies in bytes.
+
+    Ten thousand connections are idle at any time, so an empty queue holds no deque.
+    """
+
+    __slots__ = ("_rows", "size")
+
+    def __init__(self) -> None:
+        self._rows: deque[Entry] | None = None
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._rows) if self._rows is not None else 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._rows or ())
+
+    def add(self, message: Message, found_by: Pass | None) -> None:
+        """Put an entry at the end."""
+        if self._rows is None:
+            self._rows = deque()
+        self._rows.append((message, found_by))
+        self.size += len(message.body)
+
+    def take(self) -> Entry:
+        """Remove the oldest entry; raises IndexError when empty."""
+        if self._rows is None:
+            raise IndexError("empty")
+        entry = self._rows.popleft()
+        self.size -= len(entry[0].body)
+        if not self._rows:
+            self._rows = None
+        return entry
+
+    def clear(self) -> None:
+        """Forget every entry."""
+        self._rows = None
+        self.size = 0

@@ -1,0 +1,36 @@
+"""What a read of the outbox hands over, and how it can fail."""
+
+from dataclasses import dataclass
+
+from app.core.messages import Message
+from app.core.position import Lost, Pass
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The next rows of a read, in id order; `more` when others follow."""
+
+    messages: list[Message]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A read that has begun: the pass it makes and its first page.
+
+    `partial`: it only ends the pass in which the position had been cut. `lost` says why the
+    position could not be resumed exactly.
+    """
+
+    first: Pass
+    page: Page
+    partial: bool = False
+    lost: Lost | None = None
+
+
+class Interrupted(Exception):  # noqa: N818 - an event of the database's life, not a mistake
+    """The database restarted in mid-read; begin again from what was sent."""
+
+
+class UserErased(Exception):  # noqa: N818 - as above
+    """The user was deleted; nothing of theirs is delivered any more."""

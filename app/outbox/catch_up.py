@@ -1,0 +1,138 @@
+"""What one reader has missed: everything its position has not seen, and what nobody got yet."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import asyncpg
+
+from app.core.position import Lost, Pass, Position, lost
+from app.core.reads import Begun, Interrupted, Page, UserErased
+from app.outbox.walk import PageSize, Walk, all_but, less
+from app.store.database import Database
+from app.store.reads import EVERYTHING, Found, Owner, Row, Unseen, message
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The table as it is read by those who catch up, a bounded number of them at a time.
+
+    `overlap` is how far before a position's time rows are read again after a database restart.
+    """
+
+    database: Database
+    turns: asyncio.Semaphore
+    page: PageSize
+    overlap: timedelta
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[asyncpg.Connection]:
+        """Wait for a turn and lend a connection for one page."""
+        async with self.turns, self.database.driver() as connection:
+            yield connection
+
+    def reader(self, user_id: str, *, takes_sync: bool) -> "CatchUp":
+        """Read on behalf of one connection of this user."""
+        return CatchUp(self, user_id, takes_sync=takes_sync)
+
+
+class CatchUp:
+    """The reads of one connection, one after the other."""
+
+    def __init__(self, archive: Archive, user_id: str, *, takes_sync: bool) -> None:
+        self._archive = archive
+        self._user_id = user_id
+        self._takes_sync = takes_sync
+        self._walk: Walk | None = None
+        self._skip: _AlreadyRead | None = None
+
+    async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
+        """Begin a read of what `position` has not seen.
+
+        Raises UserErased, Interrupted, and what the driver raises when the database is away.
+        """
+        if position is None:
+            return await self._undelivered(Lost.NEW)
+        if position.reading is not None:
+            wanted = Unseen(position.seen, position.reading, position.after_id)
+            found = await self._read(wanted, with_undelivered=False)
+        else:
+            found = await self._read(Unseen(position.seen), with_undelivered=with_undelivered)
+        reason = lost(
+            position,
+            found.horizon,
+            purged_through=found.facts["purged_through"],
+            ancestors=found.facts["ancestors"],
+        )
+        if reason in {Lost.OTHER_DATABASE, Lost.FUTURE}:
+            return await self._undelivered(reason)
+        if position.incarnation != found.horizon.incarnation:
+            return await self._across_incarnations(position, reason, with_undelivered=with_undelivered)
+        if position.reading is not None:
+            # Nobody knows when `reading` was taken; the earlier time only means more care.
+            taken_at, horizon = position.taken_at, found.horizon
+            first = Pass(position.seen, taken_at, position.reading, taken_at, horizon.incarnation)
+            return self._begun(first, found, reason, partial=True)
+        first = Pass(
+            less(position.seen, found),
+            position.taken_at,
+            found.horizon.snapshot,
+            found.horizon.taken_at,
+            found.horizon.incarnation,
+        )
+        return self._begun(first, found, reason)
+
+    async def next_page(self) -> Page:
+        """Go on with the read; raises Interrupted when it must begin again."""
+        if self._walk is None:
+            raise Interrupted("no read is under way")
+        return self._page(await self._walk.later())
+
+    async def _undelivered(self, reason: Lost) -> Begun:
+        """Only what nobody got yet: all that is owed to a reader without a usable position."""
+        found = await self._read(Unseen(EVERYTHING), with_undelivered=True)
+        return self._begun(all_but(found), found, reason)
+
+    async def _across_incarnations(
+        self, position: Position, reason: Lost | None, *, with_undelivered: bool
+    ) -> Begun:
+        since = position.taken_at - self._archive.overlap
+        found = await self._read(Unseen(position.seen, since=since), with_undelivered=with_undelivered)
+        self._skip = _AlreadyRead(position, since)
+        return self._begun(all_but(found), found, reason)
+
+    async def _read(self, wanted: Unseen, *, with_undelivered: bool) -> Found:
+        owner = Owner(self._user_id, self._takes_sync, with_undelivered)
+        self._skip = None
+        self._walk = Walk(self._archive.lend, wanted, owner, self._archive.page)
+        found = await self._walk.first()
+        if found.facts["erased"]:
+            raise UserErased(self._user_id)
+        return found
+
+    def _begun(self, first: Pass, found: Found, reason: Lost | None, *, partial: bool = False) -> Begun:
+        return Begun(first, self._page(found.rows), partial, reason)
+
+    def _page(self, rows: list[Row]) -> Page:
+        skip = self._skip
+        wanted = rows if skip is None else [row for row in rows if not skip.covers(row)]
+        return Page([message(row) for row in wanted], self._walk is not None and self._walk.more)
+
+
+@dataclass(frozen=True, slots=True)
+class _AlreadyRead:
+    """What a reader cut in mid-read had of its pass, in an incarnation that has ended since."""
+
+    position: Position
+    since: object
+
+    def covers(self, row: Row) -> bool:
+        reading = self.position.reading
+        return (
+            reading is not None
+            and row[1] <= self.position.after_id
+            and row[6] < self.since
+            and reading.has(row[2])
+        )

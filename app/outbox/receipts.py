@@ -1,0 +1,129 @@
+"""Receipts of what has reached its user, collected and written in batches.
+
+Nothing is lost while the database is away: receipts are kept and tried again. What does not fit is
+forgotten, oldest first, which costs duplicates and never an event.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TypeVar
+
+import asyncpg
+
+from app.core.position import Position
+from app.store import receipts
+from app.store.database import UNREACHABLE, Database
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K")
+
+
+class Receipts:
+    """Collects confirmations; `interval` is the seconds, `batch` the rows, after which they are written."""
+
+    KEPT = 1_000_000
+    """How many unwritten receipts are kept, about 100 bytes each."""
+
+    def __init__(
+        self, database: Database, *, interval: float = 0.05, batch: int = 500, retry: float = 0.5
+    ) -> None:
+        self._database = database
+        self._interval = interval
+        self._batch = batch
+        self._retry = retry
+        self._events: dict[int, None] = {}
+        self._sync_rows: dict[int, None] = {}
+        self._positions: dict[tuple[int, int], Position] = {}
+        self._something = asyncio.Event()
+        self._enough = asyncio.Event()
+        self.written = 0
+        """Rows marked since the start."""
+        self.failure: str | None = None
+        """Why receipts are not being written, in one line."""
+
+    @property
+    def unwritten(self) -> int:
+        """Rows and positions that wait to be written."""
+        return len(self._events) + len(self._sync_rows) + len(self._positions)
+
+    def is_unwritten(self, row_id: int) -> bool:
+        """Whether a row has reached its user although the table does not say so yet."""
+        return row_id in self._events or row_id in self._sync_rows
+
+    def add(
+        self,
+        events: tuple[int, ...],
+        sync_rows: tuple[int, ...],
+        device: tuple[int, int] | None,
+        position: Position | None,
+    ) -> None:
+        """Note that rows have reached their user; `device` is the reader's id and generation."""
+        self._events.update(dict.fromkeys(events))
+        self._sync_rows.update(dict.fromkeys(sync_rows))
+        if device is not None and position is not None:
+            self._positions[device] = position
+        self._something.set()
+        if self.unwritten >= self._batch:
+            self._enough.set()
+
+    async def run(self) -> None:
+        """Write batches until cancelled."""
+        while True:
+            await self._something.wait()
+            try:
+                async with asyncio.timeout(self._interval):
+                    await self._enough.wait()
+            except TimeoutError:
+                pass
+            self._something.clear()
+            self._enough.clear()
+            if not await self._write():
+                await asyncio.sleep(self._retry)
+
+    async def flush(self) -> None:
+        """Write what is left, once; what fails is kept for a replay."""
+        while self.unwritten and await self._write():
+            pass
+
+    async def _write(self) -> bool:
+        """Write one batch; whether it could be written whole."""
+        events = _first(self._events, self._batch)
+        sync_rows = _first(self._sync_rows, self._batch)
+        positions = {key: self._positions[key] for key in _first(self._positions, self._batch)}
+        for key in positions:
+            del self._positions[key]
+        try:
+            async with self._database.driver() as connection:
+                held_events, held_sync = await receipts.mark(connection, events, sync_rows, positions)
+        except (*UNREACHABLE, asyncpg.PostgresError) as error:
+            if self.failure is None:
+                log.warning("receipts wait for the database: %s", error)
+            self.failure = str(error) or type(error).__name__
+            self._positions = {**positions, **self._positions}
+            self._forget_beyond_bound()
+            self._something.set()
+            return False
+        self.failure = None
+        for pending, batch, held in (
+            (self._events, events, held_events),
+            (self._sync_rows, sync_rows, held_sync),
+        ):
+            for row_id in set(batch).difference(held):
+                pending.pop(row_id, None)
+            self.written += len(batch) - len(held)
+        if self.unwritten:
+            self._something.set()
+            if self.unwritten >= self._batch:
+                self._enough.set()
+        return not held_events and not held_sync
+
+    def _forget_beyond_bound(self) -> None:
+        for pending in (self._events, self._sync_rows):
+            for row_id in _first(pending, len(pending) - self.KEPT):
+                del pending[row_id]
+
+
+def _first(pending: Mapping[K, object], count: int) -> list[K]:
+    return [key for key, _ in zip(pending, range(max(count, 0)), strict=False)]

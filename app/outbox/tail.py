@@ -1,0 +1,200 @@
+"""The one reader per process that turns wakes into committed rows, in order.
+
+            wake | sweep                      nothing left
+    asleep ─────────────▶ reading ───────────────────────────▶ renew the lease if due ─▶ asleep
+                            ▲  │ busy: a short pause, no lease          │ it had lapsed
+                            └──┘                                        └─▶ read once more
+
+It starts at the current snapshot: what is older is each connection's own catch-up. While busy it
+does not renew the lease, so bells fall silent by themselves; before it sleeps it renews and, where
+the lease had lapsed, reads once more, since writers may have been silent meanwhile. What a writer
+committed without a bell after that read is found by the next sweep.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import asyncpg
+
+from app.core.messages import Message
+from app.core.position import Pass, Position
+from app.core.rate import Load
+from app.core.reads import Interrupted
+from app.core.recent import Recent
+from app.outbox.ports import Command, Outlet
+from app.outbox.walk import PageSize, Walk, all_but
+from app.store import bells, reads
+from app.store.database import UNREACHABLE, Database
+from app.store.reads import EVERYTHING, Row, Unfit, Unseen
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds between sweeps, of the lease (None: bells are not leased), between reads while busy."""
+
+    sweep: float = 1.0
+    lease: float | None = 3.0
+    busy_pause: float = 0.005
+    retry: float = 0.5
+
+
+class Tail:
+    """Reads what is new and puts it into the outlet."""
+
+    def __init__(
+        self,
+        database: Database,
+        outlet: Outlet,
+        *,
+        timing: Timing,
+        load: Load,
+        page: PageSize,
+        overlap: timedelta,
+        recent: Recent,
+        on_busy: Callable[[bool], None],
+    ) -> None:
+        self._database = database
+        self._outlet = outlet
+        self._timing = timing
+        self._load = load
+        self._page = page
+        self._overlap = overlap
+        self._recent = recent
+        self._on_busy = on_busy
+        self._wake = asyncio.Event()
+        self._position: Position | None = None
+        self._pass: Pass | None = None
+        self._lease_renewed_at = float("-inf")
+        self.read_at: float | None = None
+        """When the outbox was last read to its end, on the monotonic clock."""
+        self.failure: str | None = None
+        """Why it is not reading, in one line; None while it is."""
+
+    @property
+    def rows_per_second(self) -> float:
+        """The smoothed rate of rows seen."""
+        return self._load.rate
+
+    def wake(self) -> None:
+        """Look at the outbox now; wakes that come while it looks collapse into one."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Read until cancelled; a database that goes away is waited for."""
+        while True:
+            try:
+                async with self._database.driver() as connection:
+                    await self._follow(connection)
+            except (*UNREACHABLE, asyncpg.PostgresError, Unfit, Interrupted) as error:
+                if self.failure is None:
+                    log.warning("the tail cannot read: %s", _line(error))
+                self.failure = _line(error)
+                await asyncio.sleep(self._timing.retry)
+
+    async def _follow(self, connection: asyncpg.Connection) -> None:
+        while True:
+            self._wake.clear()
+            rows = await self._read(connection)
+            now = self.read_at = time.monotonic()
+            if self.failure is not None:
+                log.info("the tail reads again")
+                self.failure = None
+            was_busy = self._load.busy
+            if self._load.observe(rows, now) != was_busy:
+                self._on_busy(self._load.busy)
+            if self._load.busy:
+                await asyncio.sleep(self._timing.busy_pause)
+            elif await self._may_sleep(connection, now):
+                await self._sleep(now)
+
+    async def _may_sleep(self, connection: asyncpg.Connection, now: float) -> bool:
+        """Renew the lease when that is due; whether nobody can have been silent meanwhile."""
+        lease = self._timing.lease
+        if lease is None or now - self._lease_renewed_at < self._timing.sweep:
+            return True
+        lapsed = now - self._lease_renewed_at >= lease
+        await bells.renew_lease(connection, lease)
+        self._lease_renewed_at = now
+        return not lapsed
+
+    async def _sleep(self, now: float) -> None:
+        until = now + self._timing.sweep
+        if self._timing.lease is not None:
+            until = min(until, self._lease_renewed_at + self._timing.sweep)
+        try:
+            async with asyncio.timeout(max(until - now, 0)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _read(self, connection: asyncpg.Connection) -> int:
+        """Read and route everything unseen; returns the number of rows."""
+
+        @asynccontextmanager
+        async def lend() -> AsyncIterator[asyncpg.Connection]:
+            yield connection
+
+        position = self._position
+        if position is None:
+            horizon = (await Walk(lend, Unseen(EVERYTHING), None, self._page).first()).horizon
+            self._position = Position(horizon.snapshot, horizon.taken_at, horizon.incarnation)
+            return 0
+        walk = Walk(
+            lend, Unseen(position.seen, position.reading or EVERYTHING, position.after_id), None, self._page
+        )
+        found = await walk.first()
+        repeated: frozenset[tuple[int, float]] = frozenset()
+        if found.horizon.incarnation != position.incarnation:
+            since = position.taken_at - self._overlap
+            log.warning("the database restarted; reading again what was written since %s", since.isoformat())
+            walk = Walk(lend, Unseen(position.seen, since=since), None, self._page)
+            found = await walk.first()
+            repeated = self._recent.since(since)
+            self._pass = all_but(found)
+        elif self._pass is None:
+            self._pass = Pass(
+                position.seen,
+                position.taken_at,
+                found.horizon.snapshot,
+                found.horizon.taken_at,
+                position.incarnation,
+            )
+        count = self._route(found.rows, self._pass, repeated)
+        while walk.more:
+            count += self._route(await walk.later(), self._pass, repeated)
+            await asyncio.sleep(0)  # a bulk insert must not keep the sockets waiting
+        self._outlet.completed(self._pass)
+        self._position, self._pass = self._pass.end(), None
+        if position.reading is not None:
+            self._wake.set()  # this only ended the pass that had been cut; what is newer comes now
+        return count
+
+    def _route(self, rows: list[Row], passing: Pass, repeated: frozenset[tuple[int, float]]) -> int:
+        users = self._outlet.users
+        routed: dict[str, list[Message]] = {}
+        for row in rows:
+            kind, row_id, _, user_id, label, _, created_at, ref = row
+            if repeated and (row_id, created_at.timestamp()) in repeated:
+                continue
+            if kind == "c":
+                self._outlet.obey(Command(label, user_id, ref))
+            elif user_id in users:
+                routed.setdefault(user_id, []).append(reads.message(row))
+                self._recent.remember(row_id, created_at)
+        for user_id, messages in routed.items():
+            self._outlet.route(user_id, messages, passing)
+        if rows:
+            self._position = passing.at(rows[-1][1])
+        return len(rows)
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

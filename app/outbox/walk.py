@@ -1,0 +1,107 @@
+"""Walk through the rows of one read in id order, page by page, holding no transaction in between."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+
+import asyncpg
+
+from app.core.position import Horizon, Pass
+from app.core.reads import Interrupted
+from app.core.snapshot import Snapshot
+from app.store import reads
+from app.store.reads import Found, Owner, Row, Unseen
+
+Lend = Callable[[], AbstractAsyncContextManager[asyncpg.Connection]]
+
+
+@dataclass(frozen=True, slots=True)
+class PageSize:
+    """Bounds of a page: rows and bytes of data."""
+
+    rows: int = 500
+    data: int = 1 << 20
+
+
+class Walk:
+    """One read: `first` fixes its snapshot, `later` goes on until `more` is False.
+
+    Ids are fetched ahead of the rows, a bounded number at a time, so that a read of a hundred
+    thousand rows stays linear and its pages need no sort.
+    """
+
+    def __init__(self, lend: Lend, wanted: Unseen, owner: Owner | None, size: PageSize) -> None:
+        self._lend = lend
+        self._wanted = wanted
+        self._owner = owner
+        self._size = size
+        self._ids: list[int] = []
+        self._ids_may_follow = False
+        self._horizon: Horizon | None = None
+
+    @property
+    def more(self) -> bool:
+        """Whether other pages may follow."""
+        return bool(self._ids) or self._ids_may_follow
+
+    async def first(self) -> Found:
+        """Read the first page; raises what the driver raises, and Unfit."""
+        async with self._lend() as connection:
+            found = await self._read_first(connection)
+            if found is None:
+                await reads.create_incarnation(connection)
+                found = await self._read_first(connection)
+        if found is None:
+            raise Interrupted("the database restarted between two statements")
+        self._horizon = found.horizon
+        self._ids_may_follow = found.more
+        if self._wanted.reading is reads.EVERYTHING:
+            self._wanted = replace(self._wanted, reading=found.horizon.snapshot)
+        self._advance(found.rows)
+        return found
+
+    async def later(self) -> list[Row]:
+        """Read the next page, which may be empty; raises Interrupted when the database restarted."""
+        async with self._lend() as connection:
+            if not self._ids:
+                self._ids = await reads.later_ids(connection, self._wanted, self._owner)
+                self._ids_may_follow = len(self._ids) == reads.IDS_AT_ONCE
+                if not self._ids:
+                    return []
+            page = self._ids[: self._size.rows]
+            found = await reads.rows_by_ids(connection, page, limit_bytes=self._size.data)
+        if found is None or self._horizon is None or found.horizon.incarnation != self._horizon.incarnation:
+            raise Interrupted("the database restarted in mid-read")
+        # The bytes may have cut the page short: whatever lies beyond the last row is asked for again.
+        done = page.index(found.rows[-1][1]) + 1 if found.rows else len(page)
+        self._wanted = replace(self._wanted, after_id=page[done - 1])
+        self._ids = self._ids[done:]
+        return found.rows
+
+    async def _read_first(self, connection: asyncpg.Connection) -> Found | None:
+        limit, limit_bytes = self._size.rows, self._size.data
+        if self._owner is None:
+            return await reads.unseen_by_tail(connection, self._wanted, limit=limit, limit_bytes=limit_bytes)
+        return await reads.unseen_by_user(
+            connection, self._wanted, self._owner, limit=limit, limit_bytes=limit_bytes
+        )
+
+    def _advance(self, rows: list[Row]) -> None:
+        if rows:
+            self._wanted = replace(self._wanted, after_id=rows[-1][1])
+
+
+def all_but(found: Found) -> Pass:
+    """The pass of a reader that has everything of the horizon but the rows found."""
+    snapshot, taken_at = found.horizon.snapshot, found.horizon.taken_at
+    return Pass(less(snapshot, found), taken_at, snapshot, taken_at, found.horizon.incarnation)
+
+
+def less(seen: Snapshot, found: Found) -> Snapshot:
+    """`seen`, less the transactions of the rows found; where pages follow, less all since the first."""
+    if not found.more:
+        return seen.without(row[2] for row in found.rows)
+    lowest = int(found.facts["lowest_xid"])
+    if not seen.has(lowest):
+        return seen
+    return Snapshot(lowest, frozenset(xid for xid in seen.in_progress if xid < lowest))

@@ -1,0 +1,31 @@
+"""When triggers may ring: the lease that writers look at, and the queue that they must not fill."""
+
+import asyncpg
+
+ALWAYS = (1 << 63) - 1
+NEVER = 0
+
+
+async def renew_lease(connection: asyncpg.Connection, seconds: float) -> None:
+    """Ask to be rung for so many seconds from now, by the database's clock.
+
+    `setval` on an unlogged sequence takes no xid, writes no WAL and is visible at once.
+    """
+    await connection.execute(
+        """
+        SELECT setval('realtime_ring_until',
+                      (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $1::bigint)
+        """,
+        int(seconds * 1000),
+    )
+
+
+async def ring_until(connection: asyncpg.Connection, moment: int) -> None:
+    """Ring until a moment in unix milliseconds, or ALWAYS, or NEVER."""
+    await connection.execute("SELECT setval('realtime_ring_until', $1::bigint)", moment)
+
+
+async def queue_usage(connection: asyncpg.Connection) -> float:
+    """How full the notification queue of the cluster is, 0 to 1; asking also lets it shrink."""
+    usage: float = await connection.fetchval("SELECT pg_notification_queue_usage()")
+    return usage

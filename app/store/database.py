@@ -1,0 +1,97 @@
+"""The pool: one SQLAlchemy engine on asyncpg, lent out for one statement or one transaction."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+LOOKUPS = {
+    # Every statement here looks up few rows by index. A generic plan never sees how few, so what
+    # suits many rows is put out of its reach; tests EXPLAIN each statement on a million rows.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    # A connection lost in mid-transaction must not hold locks until TCP notices.
+    "idle_in_transaction_session_timeout": "60s",
+}
+
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+    DBAPIError,
+)
+"""What a database that is down, restarting, or being replaced raises; all of it passes."""
+
+
+def address(text: str) -> URL:
+    """Read `postgresql://` or `postgresql+asyncpg://`; raises ValueError saying what is expected."""
+    try:
+        url = make_url(text)
+    except Exception as error:
+        message = "DATABASE_URL is not a URL; expected postgresql://user:password@host:5432/dbname"
+        raise ValueError(message) from error
+    if url.drivername not in {"postgres", "postgresql", "postgresql+asyncpg"}:
+        message = f"DATABASE_URL names {url.drivername}; expected postgresql:// or postgresql+asyncpg://"
+        raise ValueError(message)
+    return url.set(drivername="postgresql+asyncpg")
+
+
+class Database:
+    """The pool of one process."""
+
+    def __init__(self, url: URL, *, size: int, application_name: str = "mindvibe-realtime") -> None:
+        self.engine: AsyncEngine = create_async_engine(
+            url,
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=30,
+            # A statement that meets a dead connection fails and is tried again by its caller;
+            # a ping before each would double the round trips of the tail.
+            pool_pre_ping=False,
+            connect_args={
+                "timeout": 5,
+                "command_timeout": 60,
+                "server_settings": {"application_name": application_name, **LOOKUPS},
+            },
+        )
+
+    @asynccontextmanager
+    async def driver(self) -> AsyncIterator[asyncpg.Connection]:
+        """Lend asyncpg's own connection, in autocommit; one that broke is not put back."""
+        connection = await self.engine.raw_connection()
+        try:
+            driver = connection.driver_connection
+            if driver is None:
+                raise ConnectionError("the pool lent a connection without a driver")
+            try:
+                yield driver
+            except asyncpg.PostgresError:
+                if driver.is_closed() or driver.is_in_transaction():
+                    connection.invalidate()
+                raise
+            except BaseException:
+                connection.invalidate()  # cancelled in mid-statement, its state is unknown
+                raise
+        finally:
+            connection.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection for one transaction, committed at the end."""
+        async with self.engine.begin() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self.engine.dispose()

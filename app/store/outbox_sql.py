@@ -1,0 +1,122 @@
+"""The statements that read the outbox, and why they are shaped as they are.
+
+Each is one statement, so that its rows, its snapshot and the incarnation are of one moment
+(READ COMMITTED takes one snapshot per statement). The ids of the unseen rows are gathered first, in
+MATERIALIZED parts that use the index on xid: cost follows the unseen rows. `ORDER BY id LIMIT` beside
+the conditions on xid would make the planner walk the primary key from its start.
+
+`not has(seen, row)` is `xid >= xmax or xid = ANY(in_progress)`: both are index conditions.
+"""
+
+_HEAD = """
+head AS MATERIALIZED (
+    SELECT pg_current_snapshot()::text AS snapshot,
+           statement_timestamp() AS taken_at,
+           (SELECT (pg_control_system()).system_identifier || '/' || d.oid || '/'
+                   || extract(epoch FROM pg_postmaster_start_time()) || '/' || i.id
+            FROM realtime_incarnation AS i, pg_database AS d
+            WHERE d.datname = current_database()) AS identity,
+           (pg_is_in_recovery() OR pg_current_xact_id_if_assigned() IS NOT NULL)::int AS unfit
+)"""
+
+_EVENT = "'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data, r.created_at, NULL::bigint AS ref"
+_SYNC = "'s' AS kind, r.id, r.xid, r.user_id, r.action_type, r.payload::text, r.created_at, r.device_id"
+_COMMAND = "'c' AS kind, r.id, r.xid, r.user_id, r.kind, NULL::text, r.created_at, r.device_id"
+
+_TABLES = {"e": "realtime_events", "s": "sync_queue", "c": "realtime_commands"}
+
+
+def _rows(columns: str, kind: str, *, known: bool) -> str:
+    only = f"WHERE page.kind = '{kind}'" if known else ""
+    return f"""
+        SELECT {columns} FROM page
+        CROSS JOIN LATERAL (SELECT * FROM {_TABLES[kind]} AS x WHERE x.id = page.id) AS r {only}"""
+
+
+def _answer(extra: str, *, known: bool, limit_bytes: str, commands: bool) -> str:
+    """The head as the first row, then the rows of `page` in id order until they exceed the bytes."""
+    parts = [_rows(_EVENT, "e", known=known), _rows(_SYNC, "s", known=known)]
+    if commands:
+        parts.append(_rows(_COMMAND, "c", known=known))
+    return f"""
+, found AS ({" UNION ALL ".join(parts)}
+), bounded AS (
+    SELECT found.*, coalesce(sum(octet_length(data)) OVER earlier, 0) AS bytes_before
+    FROM found WINDOW earlier AS (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+)
+SELECT 'h' AS kind, (SELECT count(*) FROM page) AS id, NULL::xid8 AS xid, snapshot AS user_id,
+       identity AS label, {extra} AS data, taken_at AS created_at, unfit::bigint AS ref FROM head
+UNION ALL
+SELECT kind, id, xid, user_id, label, data, created_at, ref FROM bounded WHERE bytes_before < {limit_bytes}
+ORDER BY kind <> 'h', id"""
+
+
+def _unseen(kind: str, *, mine: str = "", overlap: str | None = None, owed: str | None = None) -> str:
+    """Ids of a table's rows that `reading` has ($3, $4) and `seen` ($1, $2) has not, beyond $5."""
+    table = _TABLES[kind]
+    both = f"xid < $3 AND xid <> ALL($4::xid8[]) AND id > $5 {mine}"
+    branches = [f"xid >= $1 AND {both}", f"xid = ANY($2::xid8[]) AND {both}"]
+    if overlap:
+        branches.append(f"created_at >= {overlap} AND {both}")
+    if owed:
+        branches.append(f"{owed} AND {both}")
+    # Only the branches beyond the first two can find a row twice.
+    union = "UNION" if len(branches) > 2 else "UNION ALL"
+    return f" {union} ".join(f"SELECT id, xid FROM {table} WHERE {branch}" for branch in branches)
+
+
+def _tail_parts(overlap: str | None) -> str:
+    return " UNION ALL ".join(
+        f"SELECT '{kind}' AS kind, id, xid FROM ({_unseen(kind, overlap=overlap)}) AS u" for kind in "esc"
+    )
+
+
+def _user_parts(overlap: str | None) -> str:
+    events = _unseen(
+        "e",
+        mine="AND user_id = $8",
+        overlap=overlap,
+        owed="$9 AND NOT delivered AND settled_as IS NULL",
+    )
+    rows = _unseen("s", mine="AND user_id = $8 AND $10", overlap=overlap, owed="$9 AND NOT synced")
+    return (
+        f"SELECT 'e' AS kind, id, xid FROM ({events}) AS u"
+        f" UNION ALL SELECT 's' AS kind, id, xid FROM ({rows}) AS u"
+    )
+
+
+def _first_page(parts: str, extra: str, *, commands: bool) -> str:
+    return f"""
+WITH {_HEAD}, unseen AS MATERIALIZED ({parts}
+), page AS MATERIALIZED (SELECT kind, id FROM unseen ORDER BY id LIMIT $6)
+{_answer(extra, known=True, limit_bytes="$7", commands=commands)}"""
+
+
+def _later_ids(parts: str) -> str:
+    return f"""
+WITH unseen AS MATERIALIZED ({parts}),
+page AS MATERIALIZED (SELECT id FROM unseen ORDER BY id LIMIT $6)
+SELECT array_agg(id ORDER BY id) AS ids, $7::bigint AS unused FROM page"""
+
+
+_USER_FACTS = """json_build_object(
+    'erased', realtime_user_erased($8),
+    'purged_through', (SELECT nullif(extract(epoch FROM purged_through), '-infinity')
+                       FROM realtime_retention),
+    'ancestors', (SELECT json_agg(system_identifier) FROM realtime_ancestors),
+    'lowest_xid', (SELECT min(xid)::text FROM unseen)
+)::text"""
+
+_LOWEST = "json_build_object('lowest_xid', (SELECT min(xid)::text FROM unseen))::text"
+
+TAIL = _first_page(_tail_parts(None), "NULL::text", commands=True)
+TAIL_OVERLAP = _first_page(_tail_parts("$8"), _LOWEST, commands=True)
+TAIL_IDS = _later_ids(_tail_parts(None))
+TAIL_IDS_OVERLAP = _later_ids(_tail_parts("$8"))
+USER = _first_page(_user_parts(None), _USER_FACTS, commands=False)
+USER_OVERLAP = _first_page(_user_parts("$11"), _USER_FACTS, commands=False)
+USER_IDS = _later_ids(_user_parts(None))
+USER_IDS_OVERLAP = _later_ids(_user_parts("$11"))
+BY_IDS = f"""
+WITH {_HEAD}, page AS MATERIALIZED (SELECT id FROM unnest($1::bigint[]) AS id)
+{_answer("NULL::text", known=False, limit_bytes="$2", commands=True)}"""

@@ -1,0 +1,167 @@
+"""Read the outbox: the unseen rows of a pass, page by page, with the horizon they were read under."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from app.core import messages
+from app.core.messages import Message
+from app.core.position import Horizon, Incarnation
+from app.core.snapshot import MAX_XID, Snapshot
+from app.store import outbox_sql as sql
+
+IDS_AT_ONCE = 16_384
+"""How many ids of a long read are held: 128 KiB, whatever the number of rows."""
+
+EVERYTHING = Snapshot(MAX_XID)
+
+Row = asyncpg.Record
+"""A row as the driver hands it over: kind, id, xid, user_id, label, data, created_at, ref."""
+
+
+class Unfit(Exception):  # noqa: N818 - the server's state, not a mistake
+    """The server cannot say what a reader has: it is a standby, or the read had an xid of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Which rows a read wants: those that `seen` has not, up to `reading`, beyond `after_id`.
+
+    `since` (across incarnations): also whatever was created then or later.
+    """
+
+    seen: Snapshot
+    reading: Snapshot = EVERYTHING
+    after_id: int = 0
+    since: datetime | None = None
+
+    def arguments(self) -> tuple[int, list[int], int, list[int], int]:
+        """The first five arguments of every statement of `outbox_sql`."""
+        return (
+            self.seen.xmax,
+            list(self.seen.in_progress),
+            self.reading.xmax,
+            list(self.reading.in_progress),
+            self.after_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose rows, and which of them besides the unseen."""
+
+    user_id: str
+    takes_sync: bool
+    with_undelivered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows in id order, the horizon they were read under, and whether others follow."""
+
+    horizon: Horizon
+    rows: list[Row]
+    more: bool
+    facts: dict[str, Any]
+
+
+async def unseen_by_tail(
+    connection: asyncpg.Connection, wanted: Unseen, *, limit: int, limit_bytes: int
+) -> Found | None:
+    """Read the first rows for the tail: events, sync rows and commands of all users.
+
+    None when the incarnation has no id yet (`create_incarnation`). Raises Unfit.
+    """
+    arguments = (*wanted.arguments(), limit, limit_bytes)
+    if wanted.since is None:
+        return _found(await connection.fetch(sql.TAIL, *arguments))
+    return _found(await connection.fetch(sql.TAIL_OVERLAP, *arguments, wanted.since))
+
+
+async def unseen_by_user(
+    connection: asyncpg.Connection, wanted: Unseen, owner: Owner, *, limit: int, limit_bytes: int
+) -> Found | None:
+    """Read the first rows for one user; `facts` tell erased, purged_through, ancestors, lowest_xid.
+
+    None when the incarnation has no id yet. Raises Unfit.
+    """
+    arguments = (*wanted.arguments(), limit, limit_bytes, *_of(owner))
+    if wanted.since is None:
+        return _found(await connection.fetch(sql.USER, *arguments))
+    return _found(await connection.fetch(sql.USER_OVERLAP, *arguments, wanted.since))
+
+
+async def later_ids(connection: asyncpg.Connection, wanted: Unseen, owner: Owner | None) -> list[int]:
+    """List the ids that follow `after_id`, at most IDS_AT_ONCE, in order."""
+    arguments: tuple[Any, ...] = (*wanted.arguments(), IDS_AT_ONCE, 0)
+    if owner is not None:
+        arguments += _of(owner)
+    if wanted.since is not None:
+        arguments += (wanted.since,)
+    statement = {
+        (False, False): sql.TAIL_IDS,
+        (False, True): sql.TAIL_IDS_OVERLAP,
+        (True, False): sql.USER_IDS,
+        (True, True): sql.USER_IDS_OVERLAP,
+    }[owner is not None, wanted.since is not None]
+    return await connection.fetchval(statement, *arguments) or []
+
+
+async def rows_by_ids(
+    connection: asyncpg.Connection, ids: Sequence[int], *, limit_bytes: int
+) -> Found | None:
+    """Read rows by id, in order, as many as fit into `limit_bytes` and at least one.
+
+    `more` is not told: rows may have been removed meanwhile, so an absent row says nothing.
+    """
+    return _found(await connection.fetch(sql.BY_IDS, ids, limit_bytes))
+
+
+async def create_incarnation(connection: asyncpg.Connection) -> None:
+    """Give this life of the database its random id, and put the cluster on record as an ancestor."""
+    await connection.execute("INSERT INTO realtime_incarnation DEFAULT VALUES ON CONFLICT DO NOTHING")
+    await connection.execute(
+        """
+        INSERT INTO realtime_ancestors (system_identifier, database_oid)
+        SELECT (pg_control_system()).system_identifier, oid
+        FROM pg_database WHERE datname = current_database()
+        ON CONFLICT DO NOTHING
+        """
+    )
+
+
+def message(row: Row) -> Message:
+    """Encode an event or a sync row."""
+    kind, row_id, xid, _, label, data, created_at, ref = row
+    if kind == "s":
+        return messages.sync_row(row_id, xid, label, data, created_at, ref)
+    return messages.event(row_id, xid, label, data, created_at)
+
+
+def _of(owner: Owner) -> tuple[str, bool, bool]:
+    return owner.user_id, owner.with_undelivered, owner.takes_sync
+
+
+def _found(rows: list[Row]) -> Found | None:
+    _, count, _, snapshot, identity, facts, taken_at, unfit = rows[0]
+    if unfit:
+        raise Unfit("a position can only be read on a primary, outside of writing transactions")
+    if identity is None:
+        return None
+    horizon = Horizon(Snapshot.parse(snapshot), taken_at, Incarnation.of(identity))
+    return Found(horizon, rows[1:], count > len(rows) - 1, _facts(facts))
+
+
+def _facts(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    facts: dict[str, Any] = json.loads(text)
+    if facts.get("purged_through") is not None:
+        facts["purged_through"] = datetime.fromtimestamp(facts["purged_through"], UTC)
+    if "ancestors" in facts:
+        facts["ancestors"] = frozenset(int(system) % (1 << 64) for system in facts["ancestors"] or ())
+    return facts

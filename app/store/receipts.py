@@ -1,0 +1,90 @@
+"""Write down what has reached its user.
+
+Rows are taken in id order and those that somebody holds are skipped: whoever waits for a row while
+holding another can deadlock with the host's cascade, and then the host is the victim. The commit is
+asynchronous, since a receipt lost in a crash costs a duplicate and never an event.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import asyncpg
+
+from app.core.position import Position
+
+_MARK = """
+WITH mine AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = ANY($1::bigint[]) AND NOT {flag}
+    ORDER BY id FOR UPDATE SKIP LOCKED
+)
+UPDATE {table} AS t SET {flag} = true, {at} = clock_timestamp(), next_attempt_at = NULL
+FROM mine WHERE t.id = mine.id
+RETURNING t.id"""
+_MARK_EVENTS = _MARK.format(table="realtime_events", flag="delivered", at="delivered_at")
+_MARK_SYNC = _MARK.format(table="sync_queue", flag="synced", at="synced_at")
+_LEFT_EVENTS = "SELECT id FROM realtime_events WHERE id = ANY($1::bigint[]) AND NOT delivered"
+_LEFT_SYNC = "SELECT id FROM sync_queue WHERE id = ANY($1::bigint[]) AND NOT synced"
+
+_MOVE = """
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[],
+                         $6::timestamptz[], $7::text[])
+        AS w(id, generation, seen, reading, after_id, taken_at, incarnation)
+), mine AS MATERIALIZED (
+    SELECT d.id FROM users_devices AS d WHERE d.id = ANY($1::bigint[]) ORDER BY d.id FOR UPDATE SKIP LOCKED
+)
+UPDATE users_devices AS d
+SET position_seen = w.seen::pg_snapshot, position_reading = w.reading::pg_snapshot,
+    position_after_id = w.after_id, position_taken_at = w.taken_at,
+    position_incarnation = w.incarnation, last_active = greatest(d.last_active, clock_timestamp())
+FROM mine JOIN wanted AS w ON w.id = mine.id
+WHERE d.id = mine.id AND d.generation = w.generation
+RETURNING d.id"""
+
+DevicePositions = Mapping[tuple[int, int], Position]
+"""What devices have now, by device id and the generation of the connection that says so."""
+
+
+async def mark(
+    connection: asyncpg.Connection,
+    events: Sequence[int],
+    sync_rows: Sequence[int],
+    positions: DevicePositions,
+) -> tuple[list[int], list[int]]:
+    """Mark rows as delivered and move devices' positions, in one transaction.
+
+    Returns the event and sync ids that somebody held and that must be tried again. A position that
+    somebody held is moved by the device's next one.
+    """
+    async with connection.transaction():
+        await connection.execute("SET LOCAL synchronous_commit = off")
+        marked = await connection.fetch(_MARK_EVENTS, events) if events else []
+        synced = await connection.fetch(_MARK_SYNC, sync_rows) if sync_rows else []
+        if positions:
+            await connection.fetch(_MOVE, *_columns(positions))
+    return (
+        await _left(connection, _LEFT_EVENTS, events, marked),
+        await _left(connection, _LEFT_SYNC, sync_rows, synced),
+    )
+
+
+async def _left(
+    connection: asyncpg.Connection, statement: str, wanted: Sequence[int], marked: Sequence[asyncpg.Record]
+) -> list[int]:
+    rest = set(wanted).difference(row[0] for row in marked)
+    return [row[0] for row in await connection.fetch(statement, list(rest))] if rest else []
+
+
+def _columns(positions: DevicePositions) -> list[list[object]]:
+    rows = [
+        (
+            device_id,
+            generation,
+            str(position.seen),
+            None if position.reading is None else str(position.reading),
+            position.after_id,
+            position.taken_at,
+            str(position.incarnation),
+        )
+        for (device_id, generation), position in positions.items()
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
