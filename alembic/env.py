@@ -1,6 +1,7 @@
 """Alembic's environment: one session, one advisory lock, and none of the host's tables in sight."""
 
 import asyncio
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging.config import fileConfig
@@ -9,10 +10,12 @@ from typing import Any
 import asyncpg
 from catalog import ADOPTED
 from sqlalchemy import Connection, pool, text
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from alembic import context, util
 from app.settings import Environment, Settings
+from app.store.database import address
 from app.store.tables import metadata
 
 VERSION_TABLE = "realtime_alembic_version"
@@ -44,11 +47,12 @@ def database_url() -> Iterator[str]:
 
 async def connect(url: str) -> asyncpg.Connection:
     """Open the session; raises `CommandError` with one line that says what to do."""
-    dsn = "postgresql" + url[url.index("://") :] if "://" in url else url
     try:
+        dsn = address(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        # Nothing is prepared twice, and a pooler could not keep it anyway.
         return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        raise util.CommandError(f"cannot connect to the database of DATABASE_URL: {error}") from error
+        raise util.CommandError(f"cannot reach the database: {error}") from error
 
 
 async def refuse_unsuitable_server(connection: AsyncConnection) -> None:
@@ -114,7 +118,9 @@ def migrate(connection: Connection) -> None:
         # Comments record which tables were adopted, so they differ from database to database.
         autogenerate_plugins=["alembic.autogenerate.*", "~alembic.autogenerate.comments"],
     )
-    with context.begin_transaction():
+    with warnings.catch_warnings(), context.begin_transaction():
+        # SQLAlchemy reflects a NOT VALID check with an option that its own constructor does not know.
+        warnings.filterwarnings("ignore", "Can't validate argument 'dialect_options'", SAWarning)
         context.run_migrations()
 
 
@@ -136,5 +142,5 @@ if context.is_offline_mode():
     raise util.CommandError("--sql is not supported: the steps look at the database to decide what to do")
 if context.config.config_file_name is not None:
     fileConfig(context.config.config_file_name, disable_existing_loggers=False)
-with database_url() as address:
-    asyncio.run(run(address))
+with database_url() as target:
+    asyncio.run(run(target))

@@ -38,6 +38,10 @@ def run(script: str) -> None:
                 await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};\n{script}")
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
                 last = error
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise util.CommandError(
+                    f"{error}; run the migration as the owner of the host's tables"
+                ) from error
             else:
                 return
             await asyncio.sleep(PAUSES[min(number, len(PAUSES) - 1)] * random.uniform(0.8, 1.2))
