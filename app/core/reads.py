@@ -32,5 +32,9 @@ class Interrupted(Exception):  # noqa: N818 - an event of the database's life, n
     """The database restarted in mid-read; begin again from what was sent."""
 
 
+class Unavailable(Exception):  # noqa: N818 - as above
+    """The database cannot be reached just now; the same read can be tried again."""
+
+
 class UserErased(Exception):  # noqa: N818 - as above
     """The user was deleted; nothing of theirs is delivered any more."""

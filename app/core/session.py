@@ -161,6 +161,11 @@ class Session:
         return len(self._in_flight)
 
     @property
+    def unconfirmed(self) -> list[int]:
+        """Ids of what was sent and not yet confirmed, in order."""
+        return [message.id for message, _ in self._in_flight]
+
+    @property
     def waiting(self) -> int:
         """Messages in memory, not yet sent."""
         return len(self._ready) + len(self._held)
@@ -297,11 +302,15 @@ class Session:
         """End it from our side; nothing to do when it has ended."""
         if self.phase is Phase.CLOSED:
             return []
-        self.closed()
+        self.phase = Phase.CLOSED
         return [Close(code, reason)]
 
+    def hasten(self, now: float) -> list[Action]:
+        """Ask for a confirmation now: the connection is about to be closed."""
+        return [self._ping(now)] if self._in_flight and self._ping_sent_at is None else []
+
     def closed(self) -> None:
-        """The peer is gone; what was in flight stays unconfirmed and undelivered."""
+        """The peer is gone: let go of everything; what was in flight stays undelivered."""
         self.phase = Phase.CLOSED
         for queue in (self._ready, self._held, self._in_flight):
             queue.clear()

@@ -13,5 +13,6 @@ from app.embedded.account import Account, server_account
 from app.embedded.binaries import Binaries, find_all
 from app.embedded.cluster import Cluster
 from app.embedded.errors import EmbeddedError
+from app.embedded.local import LocalServer
 
-__all__ = ["Account", "Binaries", "Cluster", "EmbeddedError", "find_all", "server_account"]
+__all__ = ["Account", "Binaries", "Cluster", "EmbeddedError", "LocalServer", "find_all", "server_account"]

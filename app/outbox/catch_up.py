@@ -9,10 +9,10 @@ from datetime import timedelta
 import asyncpg
 
 from app.core.position import Lost, Pass, Position, lost
-from app.core.reads import Begun, Interrupted, Page, UserErased
+from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
 from app.outbox.walk import PageSize, Walk, all_but, less
-from app.store.database import Database
-from app.store.reads import EVERYTHING, Found, Owner, Row, Unseen, message
+from app.store.database import UNREACHABLE, Database
+from app.store.reads import EVERYTHING, Found, Owner, Row, Unfit, Unseen, message
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,12 @@ class Archive:
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[asyncpg.Connection]:
-        """Wait for a turn and lend a connection for one page."""
-        async with self.turns, self.database.driver() as connection:
-            yield connection
+        """Wait for a turn and lend a connection for one page; raises Unavailable."""
+        try:
+            async with self.turns, self.database.driver() as connection:
+                yield connection
+        except (*UNREACHABLE, asyncpg.PostgresError, Unfit) as error:
+            raise Unavailable(str(error) or type(error).__name__) from error
 
     def reader(self, user_id: str, *, takes_sync: bool) -> "CatchUp":
         """Read on behalf of one connection of this user."""
@@ -51,7 +54,7 @@ class CatchUp:
     async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
         """Begin a read of what `position` has not seen.
 
-        Raises UserErased, Interrupted, and what the driver raises when the database is away.
+        Raises UserErased, Interrupted, and Unavailable while the database is away.
         """
         if position is None:
             return await self._undelivered(Lost.NEW)
@@ -85,7 +88,7 @@ class CatchUp:
         return self._begun(first, found, reason)
 
     async def next_page(self) -> Page:
-        """Go on with the read; raises Interrupted when it must begin again."""
+        """Go on with the read; raises Interrupted when it must begin again, and Unavailable."""
         if self._walk is None:
             raise Interrupted("no read is under way")
         return self._page(await self._walk.later())

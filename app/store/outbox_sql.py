@@ -19,9 +19,16 @@ head AS MATERIALIZED (
            (pg_is_in_recovery() OR pg_current_xact_id_if_assigned() IS NOT NULL)::int AS unfit
 )"""
 
-_EVENT = "'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data, r.created_at, NULL::bigint AS ref"
+_EVENT = (
+    "'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data,"
+    " r.created_at, NULL::bigint AS ref"
+)
 _SYNC = "'s' AS kind, r.id, r.xid, r.user_id, r.action_type, r.payload::text, r.created_at, r.device_id"
 _COMMAND = "'c' AS kind, r.id, r.xid, r.user_id, r.kind, NULL::text, r.created_at, r.device_id"
+
+# Rows restored from another cluster can have xids of the future; until `adopt_foreign_rows` has seen to
+# them, no reader may take them for unseen again and again.
+_OURS = "xid < pg_snapshot_xmax(pg_current_snapshot())"
 
 _TABLES = {"e": "realtime_events", "s": "sync_queue", "c": "realtime_commands"}
 
@@ -54,7 +61,7 @@ ORDER BY kind <> 'h', id"""
 def _unseen(kind: str, *, mine: str = "", overlap: str | None = None, owed: str | None = None) -> str:
     """Ids of a table's rows that `reading` has ($3, $4) and `seen` ($1, $2) has not, beyond $5."""
     table = _TABLES[kind]
-    both = f"xid < $3 AND xid <> ALL($4::xid8[]) AND id > $5 {mine}"
+    both = f"{_OURS} AND xid < $3 AND xid <> ALL($4::xid8[]) AND id > $5 {mine}"
     branches = [f"xid >= $1 AND {both}", f"xid = ANY($2::xid8[]) AND {both}"]
     if overlap:
         branches.append(f"created_at >= {overlap} AND {both}")
@@ -117,6 +124,9 @@ USER = _first_page(_user_parts(None), _USER_FACTS, commands=False)
 USER_OVERLAP = _first_page(_user_parts("$11"), _USER_FACTS, commands=False)
 USER_IDS = _later_ids(_user_parts(None))
 USER_IDS_OVERLAP = _later_ids(_user_parts("$11"))
+HORIZON = f"""
+WITH {_HEAD}
+SELECT 'h', 0::bigint, NULL::xid8, snapshot, identity, NULL::text, taken_at, unfit::bigint FROM head"""
 BY_IDS = f"""
 WITH {_HEAD}, page AS MATERIALIZED (SELECT id FROM unnest($1::bigint[]) AS id)
 {_answer("NULL::text", known=False, limit_bytes="$2", commands=True)}"""

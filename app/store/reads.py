@@ -121,6 +121,17 @@ async def rows_by_ids(
     return _found(await connection.fetch(sql.BY_IDS, ids, limit_bytes))
 
 
+async def horizon(connection: asyncpg.Connection) -> Horizon:
+    """Read where the database is now; raises Unfit."""
+    found = _found(await connection.fetch(sql.HORIZON))
+    if found is None:
+        await create_incarnation(connection)
+        found = _found(await connection.fetch(sql.HORIZON))
+    if found is None:
+        raise Unfit("the database restarts too often to be read")
+    return found.horizon
+
+
 async def create_incarnation(connection: asyncpg.Connection) -> None:
     """Give this life of the database its random id, and put the cluster on record as an ancestor."""
     await connection.execute("INSERT INTO realtime_incarnation DEFAULT VALUES ON CONFLICT DO NOTHING")

@@ -1,0 +1,87 @@
+"""`/realtime/devices`: where a push token or an installation becomes a device."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Path, Query, Response, status
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.core.reads import Unavailable
+from app.devices.registry import Registry
+from app.store.devices import UnknownUser
+
+# PostgreSQL's text holds no NUL.
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+Token = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+
+
+class Registration(BaseModel):
+    """A device as it introduces itself."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    user_id: UserId
+    device_token: Token
+    platform: Literal["ios", "android", "web"]
+    previous_token: Token | None = Field(
+        default=None, description="The token this device had before; its position stays."
+    )
+
+
+class DeviceAnswer(BaseModel):
+    """A device as its user sees it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    user_id: str
+    platform: str
+    last_active: datetime
+    created_at: datetime
+
+
+def router(registry: Callable[[], Registry]) -> APIRouter:
+    """The devices endpoints on top of a registry."""
+    routes = APIRouter(prefix="/realtime/devices", tags=["devices"])
+    unavailable = HTTPException(
+        status.HTTP_503_SERVICE_UNAVAILABLE,
+        "The database cannot be reached just now; try again.",
+        headers={"Retry-After": "5"},
+    )
+
+    @routes.post("", status_code=201, responses={200: {"model": DeviceAnswer}, 404: {}, 503: {}})
+    async def register(device: Registration, response: Response) -> DeviceAnswer:
+        """Register a device (201) or refresh it (200)."""
+        try:
+            row, is_new = await registry().register(
+                device.user_id, device.device_token, device.platform, device.previous_token
+            )
+        except UnknownUser:
+            raise HTTPException(404, "No such user; a device belongs to a row of users.") from None
+        except Unavailable:
+            raise unavailable from None
+        response.status_code = 201 if is_new else 200
+        return DeviceAnswer.model_validate(row)
+
+    @routes.get("", responses={503: {}})
+    async def list_devices(user_id: Annotated[UserId, Query()]) -> list[DeviceAnswer]:
+        """List a user's devices, oldest first."""
+        try:
+            return [DeviceAnswer.model_validate(row) for row in await registry().of_user(user_id)]
+        except Unavailable:
+            raise unavailable from None
+
+    @routes.delete("/{device_id}", status_code=204, responses={404: {}, 503: {}})
+    async def remove(
+        device_id: Annotated[int, Path(ge=1, lt=1 << 63)], user_id: Annotated[UserId, Query()]
+    ) -> None:
+        """Remove a device and close its connections."""
+        try:
+            found = await registry().remove(user_id, device_id)
+        except Unavailable:
+            raise unavailable from None
+        if not found:
+            raise HTTPException(404, "This user has no such device.")
+
+    return routes

@@ -1,0 +1,244 @@
+"""The shell of a session: performs what it decides on a socket, a reader and the receipts."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from app.core import inbound, messages
+from app.core.actions import (
+    Action,
+    Answer,
+    Close,
+    Complain,
+    Confirmed,
+    NextPage,
+    Send,
+    SendPing,
+    StartRead,
+)
+from app.core.close_codes import CloseCode
+from app.core.messages import Message
+from app.core.position import Pass
+from app.core.reads import Interrupted, Unavailable, UserErased
+from app.core.session import Limits, Pace, Session
+from app.gateway.ports import Archive, Device, Receipts
+from app.gateway.socket import Socket
+
+log = logging.getLogger(__name__)
+
+RETRY_READ = 0.5
+"""Seconds after which a read is tried again while the database is away, times 0.5 to 1.5."""
+STORE_IDLE_POSITION = timedelta(minutes=10)
+"""How old the stored position of a device may get while nothing is written for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all connections of a process share."""
+
+    archive: Archive
+    receipts: Receipts
+    limits: Limits
+    pace: Pace
+    routed: Callable[[], Pass | None]
+    on_gone: Callable[["Connection"], None]
+
+
+class Connection:
+    """One live WebSocket of one user; it may belong to a device."""
+
+    __slots__ = (
+        "_device",
+        "_due",
+        "_loop",
+        "_reader",
+        "_session",
+        "_socket",
+        "_stored_at",
+        "_surroundings",
+        "_task",
+        "_timer",
+        "id",
+        "user_id",
+    )
+
+    def __init__(
+        self, number: int, user_id: str, device: Device | None, socket: Socket, surroundings: Surroundings
+    ) -> None:
+        self.id = number
+        self.user_id = user_id
+        self._device = device
+        self._socket = socket
+        self._surroundings = surroundings
+        self._loop = asyncio.get_running_loop()
+        takes_sync = device is not None and device.takes_sync
+        self._session = Session(
+            surroundings.limits,
+            surroundings.pace,
+            position=device.position if device else None,
+            device_id=device.id if device else None,
+            takes_sync=takes_sync,
+        )
+        self._reader = surroundings.archive.reader(user_id, takes_sync=takes_sync)
+        self._stored_at: datetime | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = float("inf")
+
+    @property
+    def device_id(self) -> int | None:
+        """The device it belongs to, if any."""
+        return self._device.id if self._device is not None else None
+
+    @property
+    def session(self) -> Session:
+        """What it has and is owed; for health and tests."""
+        return self._session
+
+    # ---- what others tell it
+
+    def open(self) -> None:
+        """Say `connected` and begin to catch up; it must be registered in the hub before."""
+        self._socket.send(messages.connected(self.user_id, datetime.now(UTC)))
+        self._perform(self._session.open(self._loop.time()))
+
+    def route(self, rows: Iterable[Message], found_by: Pass) -> None:
+        """Take rows that the tail found."""
+        self._perform(self._session.route(rows, found_by, self._loop.time()))
+
+    def redeliver(self, message: Message) -> None:
+        """Send a stale row again, unless it is on its way."""
+        self._perform(self._session.redeliver(message, self._loop.time()))
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close it from our side."""
+        self._store_idle_position(timedelta(0))
+        self._perform(self._session.close(code, reason))
+
+    def hasten(self) -> None:
+        """Ask for a confirmation of what is in flight, since the process is about to leave."""
+        self._perform(self._session.hasten(self._loop.time()))
+
+    def leave(self, after_ms: int) -> None:
+        """Tell the client to come back after so many milliseconds, to another process, and close."""
+        self._socket.send(messages.reconnect(after_ms))
+        self.close(CloseCode.GOING_AWAY, "this process is going away")
+
+    def abandon(self) -> None:
+        """Drop it without a word."""
+        self._socket.abort()
+
+    # ---- what the socket tells it
+
+    def on_text(self, text: str) -> None:
+        """Take a text message of the client."""
+        self._perform(self._session.receive(text, self._loop.time()))
+
+    def on_binary(self, size: int) -> None:  # noqa: ARG002 - the socket says it, nobody needs it
+        """Complain about a binary message."""
+        self._perform(self._session.reject(inbound.BINARY, self._loop.time()))
+
+    def on_too_large(self) -> None:
+        """Complain about a message above the limit."""
+        self._perform(self._session.reject(inbound.TOO_LARGE, self._loop.time()))
+
+    def on_pong(self) -> None:
+        """Take the answer to the last ping."""
+        self._perform(self._session.pong(self._loop.time()))
+        self._store_idle_position(STORE_IDLE_POSITION)
+
+    def on_writable(self) -> None:
+        """Nothing waits for this: the window bounds what is in the transport."""
+
+    def on_closed(self, code: int | None) -> None:
+        """Let go of everything; what was in flight stays undelivered."""
+        self._store_idle_position(timedelta(0))
+        self._end(f"closed with {code}" if code is not None else "dropped")
+
+    # ---- performing
+
+    def _perform(self, actions: list[Action]) -> None:
+        socket = self._socket
+        for action in actions:
+            match action:
+                case Send(message):
+                    socket.send(message.body)
+                case SendPing():
+                    socket.ping()
+                case Confirmed(events, sync_rows, position):
+                    device = self._device
+                    key = None if device is None else (device.id, device.generation)
+                    self._surroundings.receipts.add(events, sync_rows, key, position)
+                case StartRead() | NextPage():
+                    self._task = self._loop.create_task(self._read(action))
+                case Answer():
+                    socket.send(messages.pong(datetime.now(UTC)))
+                case Complain(problem):
+                    socket.send(messages.error(problem.code, problem.message))
+                case Close(code, reason):
+                    self._end(reason)
+                    socket.close(code, reason)
+        self._arm()
+
+    async def _read(self, step: StartRead | NextPage) -> None:
+        """Read until there is a page to hand over, however long the database is away."""
+        session, reader = self._session, self._reader
+        try:
+            while True:
+                try:
+                    if isinstance(step, StartRead):
+                        begun = await reader.start(step.position, with_undelivered=step.with_undelivered)
+                        session.begin_read(begun.first, partial=begun.partial)
+                        page = begun.page
+                    else:
+                        page = await reader.next_page()
+                    break
+                except Unavailable:
+                    await asyncio.sleep(RETRY_READ * random.uniform(0.5, 1.5))  # noqa: S311
+            actions = session.page(page.messages, more=page.more, now=self._loop.time())
+        except Interrupted:
+            actions = session.interrupt(self._loop.time())
+        except UserErased:
+            actions = session.close(CloseCode.NOT_ALLOWED, "this user was deleted")
+        except Exception:
+            log.exception("connection %s cannot catch up", self.id)
+            actions = session.close(CloseCode.INTERNAL_ERROR, "internal error")
+        self._perform(actions)
+
+    def _arm(self) -> None:
+        due = self._session.deadline()
+        if due >= self._due:
+            return  # the timer that is set looks again when it fires
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._due = None, float("inf")
+        self._perform(self._session.tick(self._loop.time()))
+
+    def _store_idle_position(self, older_than: timedelta) -> None:
+        if self._device is None:
+            return
+        position = self._session.settled_position(self._surroundings.routed())
+        if position is None or position == self._session.position:
+            return
+        if self._stored_at is None or position.taken_at - self._stored_at >= older_than:
+            self._stored_at = position.taken_at
+            self._surroundings.receipts.add((), (), (self._device.id, self._device.generation), position)
+
+    def _end(self, reason: str) -> None:
+        for row_id in self._session.unconfirmed:
+            log.info("event %s was not confirmed on connection %s: %s", row_id, self.id, reason)
+        self._session.closed()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        task, self._task = self._task, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        self._surroundings.on_gone(self)

@@ -1,0 +1,80 @@
+"""Who is connected to this process: user -> connections."""
+
+import logging
+from collections.abc import Callable, Iterable
+
+from app.core.close_codes import CloseCode
+from app.core.messages import Message
+from app.core.position import Pass
+from app.gateway.connection import Connection
+
+log = logging.getLogger(__name__)
+
+
+class Hub:
+    """Puts rows to connections; rows of users who are elsewhere cost a dictionary miss."""
+
+    def __init__(self) -> None:
+        self._connections: dict[str, tuple[Connection, ...]] = {}
+        self.routed: Pass | None = None
+        """The last pass of the tail of which every row has been routed."""
+        self.count = 0
+        """Connections of this process."""
+
+    @property
+    def users(self) -> dict[str, tuple[Connection, ...]]:
+        """Users with a connection to this process; not to be changed."""
+        return self._connections
+
+    def of(self, user_id: str) -> tuple[Connection, ...]:
+        """The connections of one user."""
+        return self._connections.get(user_id, ())
+
+    def everyone(self) -> list[Connection]:
+        """Every connection of this process."""
+        return [connection for connections in self._connections.values() for connection in connections]
+
+    def add(self, connection: Connection) -> None:
+        """Register a connection; from now on it is routed its user's rows."""
+        self._connections[connection.user_id] = (*self.of(connection.user_id), connection)
+        self.count += 1
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection; nothing to do when it is not registered."""
+        before = self.of(connection.user_id)
+        rest = tuple(other for other in before if other is not connection)
+        self.count -= len(before) - len(rest)
+        if rest:
+            self._connections[connection.user_id] = rest
+        else:
+            self._connections.pop(connection.user_id, None)
+
+    def route(self, user_id: str, messages: list[Message], found_by: Pass) -> None:
+        """Hand rows, in id order, to every connection of a user."""
+        self._tell(self.of(user_id), lambda connection: connection.route(messages, found_by))
+
+    def redeliver(self, user_id: str, message: Message) -> None:
+        """Send a stale row again to every connection of a user that has not got it on its way."""
+        self._tell(self.of(user_id), lambda connection: connection.redeliver(message))
+
+    def completed(self, done: Pass) -> None:
+        """Note that every row of a pass has been routed."""
+        self.routed = done
+
+    def close_user(self, user_id: str, code: CloseCode, reason: str) -> None:
+        """Close every connection of a user."""
+        self._tell(self.of(user_id), lambda connection: connection.close(code, reason))
+
+    def close_device(self, user_id: str, device_id: int, code: CloseCode, reason: str) -> None:
+        """Close the connections of one device."""
+        mine = [connection for connection in self.of(user_id) if connection.device_id == device_id]
+        self._tell(mine, lambda connection: connection.close(code, reason))
+
+    def _tell(self, connections: Iterable[Connection], do: Callable[[Connection], None]) -> None:
+        for connection in connections:
+            try:
+                do(connection)
+            except Exception:
+                # One connection's fault must not reach the others, nor stop the tail.
+                log.exception("connection %s failed", connection.id)
+                connection.abandon()

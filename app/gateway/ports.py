@@ -1,0 +1,66 @@
+"""What a connection needs of the rest of the service."""
+
+from typing import Protocol
+
+from app.core.position import Position
+from app.core.reads import Begun, Page
+
+
+class Device(Protocol):
+    """The device a connection belongs to."""
+
+    @property
+    def id(self) -> int:
+        """Its id in `users_devices`."""
+
+    @property
+    def generation(self) -> int:
+        """How often it has connected; what an older connection says of the position does not count."""
+
+    @property
+    def takes_sync(self) -> bool:
+        """Whether sync rows are for it."""
+
+    @property
+    def position(self) -> Position | None:
+        """What it has got so far, as stored."""
+
+
+class Reader(Protocol):
+    """The reads of one connection that catches up."""
+
+    async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
+        """Begin a read; raises Interrupted, Unavailable, UserErased."""
+
+    async def next_page(self) -> Page:
+        """Go on with it; raises Interrupted, Unavailable."""
+
+
+class Archive(Protocol):
+    """Where what a user missed is read from."""
+
+    def reader(self, user_id: str, *, takes_sync: bool) -> Reader:
+        """Read on behalf of one connection."""
+
+
+class Receipts(Protocol):
+    """Where confirmations go."""
+
+    def add(
+        self,
+        events: tuple[int, ...],
+        sync_rows: tuple[int, ...],
+        device: tuple[int, int] | None,
+        position: Position | None,
+    ) -> None:
+        """Note that rows have reached their user; `device` is an id and a generation."""
+
+
+class Devices(Protocol):
+    """Where a device is looked up when it connects."""
+
+    async def connect(self, user_id: str, device_token: str) -> Device | None:
+        """Mark the device active and begin its next generation; None when the user has no such device.
+
+        Raises Unavailable while the database is away.
+        """

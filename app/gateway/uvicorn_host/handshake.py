@@ -1,0 +1,115 @@
+"""uvicorn's WebSocket protocol, used up to the accept and then left behind.
+
+An application finds `attach` in `scope["extensions"][EXTENSION]`. Called after the accept it moves the
+transport to a `LiveSocket`, and the ASGI coroutine may return: what uvicorn still does to its protocol
+afterwards reaches a transport that leads nowhere. An application that does not attach gets uvicorn's protocol
+as it is.
+"""
+
+import asyncio
+from typing import Any, ClassVar
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from app.gateway.socket import EXTENSION, OpenEvents
+
+from .live import LiveSocket, SocketHost
+from .tcp import set_user_timeout
+
+_EARLY_SIZE = 64 << 10
+
+
+class _Nowhere(asyncio.Transport):
+    """The transport of a protocol that has given its own away."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+_NOWHERE = _Nowhere()
+
+
+class HandshakeProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's protocol with a way out; `install` makes a subclass that knows its host."""
+
+    host: ClassVar[SocketHost]
+    user_timeout: ClassVar[float]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # At debug level the library logs the request line and all headers, tokens included.
+        self.conn.debug = False
+        self._early: bytearray | None = bytearray()
+
+    async def run_asgi(self) -> None:
+        """Run the application with the way out in its scope."""
+        self.scope["extensions"][EXTENSION] = self.attach  # type: ignore[index]
+        await super().run_asgi()
+
+    def attach(self, open_events: OpenEvents) -> None:
+        """Hand the accepted connection over to what `open_events` makes of its socket.
+
+        Raises RuntimeError before the accept, and after the first `receive` that followed it.
+        """
+        early = self._early
+        if not self.handshake_complete or early is None:
+            raise RuntimeError("attach belongs between the accept and the first receive after it")
+        transport = self.transport
+        live = LiveSocket(self.host, transport, open_events)
+        if self.disconnected or transport.is_closing():
+            self.loop.call_soon(live.connection_lost, None)
+            return
+        self.connections.discard(self)
+        self.connections.add(live)  # type: ignore[arg-type]
+        transport.set_protocol(live)
+        transport.set_write_buffer_limits(high=self.host.high_water)
+        set_user_timeout(transport, self.user_timeout)
+        if early:
+            self.loop.call_soon(live.data_received, bytes(early))
+            transport.resume_reading()
+        self._let_go()
+
+    def data_received(self, data: bytes) -> None:
+        """Read the request; keep what follows for whoever takes the connection."""
+        if self.handshake_initiated and self._early is not None:
+            self._early += data
+            if len(self._early) > _EARLY_SIZE:
+                self.transport.pause_reading()
+        else:
+            super().data_received(data)
+
+    def start_keepalive(self) -> None:
+        """Leave pings to the connection; without one, they begin with the first receive."""
+
+    async def receive(self) -> Any:
+        """Go uvicorn's own way from the first receive after the accept."""
+        if self.handshake_complete and self._early is not None:
+            early, self._early = self._early, None
+            super().start_keepalive()
+            if early and not self.disconnected:
+                self.transport.resume_reading()
+                super().data_received(bytes(early))
+        return await super().receive()
+
+    def _let_go(self) -> None:
+        """Break every circle, so that the handshake's objects go now and not when the collector comes."""
+        self._early = None
+        self.disconnected = True
+        self.transport = _NOWHERE
+        self.conn.parser.close()
+        self.scope["extensions"].pop(EXTENSION)  # type: ignore[union-attr]

@@ -1,0 +1,232 @@
+"""The socket of an accepted connection: what is kept for it while nothing happens.
+
+It takes the transport over from uvicorn's protocol once the handshake is done, so that everything the
+handshake needed can be forgotten. Per idle connection there is this object and the transport: no task, no
+queue, no parser, no timer.
+"""
+
+import asyncio
+import secrets
+from collections.abc import MutableSet
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from websockets.frames import CLOSE, PING, PONG, Close, CloseCode, Frame
+
+from app.gateway.socket import OpenEvents, SocketEvents
+
+from .inbound import Arrival, Binary, Closing, Inbound, Ping, Pong, Text, TooLarge, Violation
+
+_TEXT_FRAME: Final = b"\x81"
+_SHORT: Final = 126
+_MEDIUM: Final = 1 << 16
+_REASON_SIZE: Final = 123
+_PING_SIZE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SocketHost:
+    """What all sockets of a server share."""
+
+    loop: asyncio.AbstractEventLoop
+    connections: MutableSet[asyncio.Protocol]
+    """uvicorn's register of connections: it asks each of them to shut down, and waits until it is empty."""
+    message_size: int
+    high_water: int
+    close_timeout: float
+
+
+class _State(Enum):
+    OPEN = auto()
+    CLOSING = auto()  # our close frame is out, the peer's is awaited
+    ENDING = auto()  # nothing is read any more; what is buffered may still go out
+    CLOSED = auto()
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Frame a server's unfragmented text message (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if size < _SHORT:
+        return b"%b%c%b" % (_TEXT_FRAME, size, payload)
+    if size < _MEDIUM:
+        return b"%b\x7e%b%b" % (_TEXT_FRAME, size.to_bytes(2), payload)
+    return b"%b\x7f%b%b" % (_TEXT_FRAME, size.to_bytes(8), payload)
+
+
+class LiveSocket(asyncio.Protocol):
+    """A `Socket` on a transport whose WebSocket handshake is complete."""
+
+    __slots__ = (
+        "_close_code",
+        "_events",
+        "_host",
+        "_inbound",
+        "_outgoing",
+        "_ping",
+        "_state",
+        "_timer",
+        "_transport",
+        "_writable",
+    )
+
+    confirms = True
+
+    def __init__(self, host: SocketHost, transport: asyncio.Transport, open_events: OpenEvents) -> None:
+        self._host = host
+        self._transport = transport
+        self._state = _State.OPEN
+        self._writable = True
+        self._inbound: Inbound | None = None
+        self._outgoing: list[bytes] | None = None
+        self._ping: bytes | None = None
+        self._close_code: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._events: SocketEvents | None = open_events(self)
+
+    # What a connection may do
+
+    @property
+    def writable(self) -> bool:
+        """False while the transport holds more than its high-water mark."""
+        return self._writable
+
+    def send(self, message: bytes) -> None:
+        """Send one text message, written together with whatever else this turn of the loop sends."""
+        if self._state is _State.OPEN:
+            self._write(text_frame(message))
+
+    def ping(self) -> None:
+        """Send a ping whose answer `on_pong` reports."""
+        if self._state is _State.OPEN:
+            self._ping = secrets.token_bytes(_PING_SIZE)
+            self._write(Frame(PING, self._ping).serialize(mask=False))
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Send a close frame and drop the connection when the echo came or its time is over.
+
+        `reason` is cut to what a close frame holds. Raises ProtocolError for a code no frame may carry.
+        """
+        if self._state is not _State.OPEN:
+            return
+        cut = reason.encode()[:_REASON_SIZE].decode(errors="ignore")
+        self._write(Frame(CLOSE, Close(code, cut).serialize()).serialize(mask=False))
+        self._flush()
+        if self._state is _State.OPEN:
+            self._state = _State.CLOSING
+            self._close_code = code
+            self._drop_later()
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        if self._state is not _State.CLOSED:
+            self._state = _State.ENDING
+            self._outgoing = None
+            self._transport.abort()
+
+    def shutdown(self) -> None:
+        """Close because the server stops (uvicorn calls this)."""
+        self.close(CloseCode.GOING_AWAY)
+
+    # What the transport tells
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what the peer sent."""
+        if self._state is _State.ENDING:
+            return
+        inbound, self._inbound = self._inbound or Inbound(self._host.message_size), None
+        answer: bytes | None = None
+        for arrival in inbound.feed(data):
+            if isinstance(arrival, Ping):
+                # Of several pings in one read only the last is answered (RFC 6455, section 5.5.3).
+                answer = arrival.payload
+            else:
+                self._take(arrival)
+            if self._ending():
+                return
+        if answer is not None and self._writable:
+            self._write(Frame(PONG, answer).serialize(mask=False))
+        if not inbound.idle:
+            self._inbound = inbound
+
+    def eof_received(self) -> None:
+        """End the connection: half of one is of no use."""
+        self._end()
+
+    def pause_writing(self) -> None:
+        """Note that the transport is above its high-water mark."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """Tell the connection that there is room again."""
+        self._writable = True
+        if self._state is _State.OPEN and self._events is not None:
+            self._events.on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  why it broke says nothing about the peer
+        """Tell the connection that it is over."""
+        self._state = _State.CLOSED
+        self._outgoing = self._inbound = None
+        self._host.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # Dropped before the call: the two refer to each other, and the collector should not have to find out.
+        events, self._events = self._events, None
+        if events is not None:
+            events.on_closed(self._close_code)
+
+    # Inside
+
+    def _ending(self) -> bool:
+        return self._state is _State.ENDING or self._state is _State.CLOSED
+
+    def _take(self, arrival: Arrival) -> None:
+        match arrival:
+            case Closing(code, payload):
+                self._answer_close(code, payload)
+            case Violation(code, reason):
+                self._answer_close(code, Close(code, reason).serialize())
+            case _ if self._state is not _State.OPEN or self._events is None:
+                pass
+            case Pong(payload):
+                if payload == self._ping:
+                    self._ping = None
+                    self._events.on_pong()
+            case Text(text):
+                self._events.on_text(text)
+            case Binary(size):
+                self._events.on_binary(size)
+            case TooLarge():
+                self._events.on_too_large()
+
+    def _answer_close(self, code: int, payload: bytes) -> None:
+        if self._state is _State.OPEN:
+            self._close_code = code
+            self._write(Frame(CLOSE, payload).serialize(mask=False))
+        self._end()
+
+    def _write(self, data: bytes) -> None:
+        if self._outgoing is None:
+            self._outgoing = [data]
+            self._host.loop.call_soon(self._flush)
+        else:
+            self._outgoing.append(data)
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, None
+        if outgoing is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(outgoing))
+
+    def _end(self) -> None:
+        """Close the transport once its buffer is written, or drop it when that takes too long."""
+        if self._state is _State.CLOSED:
+            return
+        self._flush()
+        self._state = _State.ENDING
+        self._transport.close()
+        self._drop_later()
+
+    def _drop_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._host.loop.call_later(self._host.close_timeout, self.abort)

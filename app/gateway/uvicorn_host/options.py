@@ -1,0 +1,25 @@
+"""Plain values the host is installed with."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """Limits and times of the host; durations are seconds, sizes bytes."""
+
+    message_size: int = 64 << 10
+    """The largest message taken from a client."""
+    high_water: int = 64 << 10
+    """Bytes waiting in a socket's transport above which it is not writable."""
+    handshake_timeout: float = 10.0
+    """How long a TCP connection may take to complete a request head."""
+    close_timeout: float = 3.0
+    """How long a closed socket waits for the peer's echo before it is dropped."""
+    drain_timeout: float = 8.0
+    """How long the application's drain may take after a signal."""
+    leftover_timeout: float = 1.0
+    """How long after the drain what is still connected is dropped."""
+    request_user_timeout: float = 30.0
+    """TCP_USER_TIMEOUT of HTTP connections (SSE relies on it): how long sent bytes may stay unacknowledged."""
+    socket_user_timeout: float = 90.0
+    """The same for WebSockets; more than a slow reader is given, since a closed window counts as silence."""

@@ -1,0 +1,57 @@
+"""uvicorn's HTTP protocols with a limit on half-open handshakes.
+
+uvicorn has no time limit on a request head: a client that sends half of one keeps its connection for ever.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .tcp import set_user_timeout
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import H11Protocol as _Base
+else:
+    _Base = object
+
+
+class RequestHeadLimit(_Base):
+    """Mixed into the HTTP protocol in use: a connection that owes us a request head is dropped in time."""
+
+    head_timeout: ClassVar[float]
+    user_timeout: ClassVar[float]
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start to wait for the first request head."""
+        super().connection_made(transport)
+        set_user_timeout(transport, self.user_timeout)
+        self._watch_head()
+
+    def data_received(self, data: bytes) -> None:
+        """See whether a request head is still owed."""
+        super().data_received(data)
+        self._watch_head()
+        if self not in self.connections and hasattr(self, "parser"):
+            # Upgraded: the HTTP parser and this object hold each other, and nobody would break that.
+            self.parser: Any = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        super().connection_lost(exc)
+        self._stop_watching()
+
+    def _watch_head(self) -> None:
+        idle = self.cycle is None or self.cycle.response_complete
+        if not idle or self not in self.connections:
+            self._stop_watching()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout, self._drop)
+
+    def _stop_watching(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _drop(self) -> None:
+        self._head_timer = None
+        self.transport.abort()

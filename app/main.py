@@ -1,0 +1,67 @@
+"""The ASGI application: `uvicorn app.main:app --port 8002`.
+
+Routes and lifespan, nothing else.
+"""
+
+import logging
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from pydantic import ValidationError
+from starlette.types import Receive, Scope, Send
+
+from app.bootstrap import Service, StartupError
+from app.devices import endpoints as devices
+from app.settings import Settings
+from app.telemetry import health
+from app.telemetry.logging import configure
+
+log = logging.getLogger(__name__)
+
+
+class RealTime(FastAPI):
+    """FastAPI for HTTP; WebSockets and the lifespan are served on the ASGI level, below it.
+
+    The service exists while the lifespan runs.
+    """
+
+    service: Service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "websocket":
+            await self.service.websocket(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        configure()
+        try:
+            service = Service(Settings())
+            await service.start()
+        except (StartupError, ValidationError) as error:
+            # One line for whoever starts it; a traceback would say nothing more.
+            await send({"type": "lifespan.startup.failed", "message": " ".join(str(error).split())})
+            return
+        self.service = service
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await service.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def create_app() -> RealTime:
+    """Build the application; nothing is read or connected before its lifespan starts."""
+    application = RealTime(title="MindVibe Real-Time", version=version("mindvibe-realtime"))
+    # Whoever may read a user id may connect, as before; issue-wide authentication narrows both.
+    application.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+    application.include_router(health.router(lambda: application.service.health))
+    application.include_router(devices.router(lambda: application.service.registry))
+    return application
+
+
+app = create_app()
