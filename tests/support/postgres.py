@@ -179,8 +179,8 @@ class Servers:
 def runs_directory(account: Account | None, *, in_memory: bool = True) -> Path:
     """Where test runs keep their servers: a temporary directory that the servers' account can reach."""
     places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
-    if in_memory and "TMPDIR" not in os.environ and is_roomy(MEMORY):
-        places.insert(0, MEMORY)
+    if in_memory and (in_it := memory()) is not None:
+        places.insert(0, in_it)
     for place in places:
         if place.is_dir() and can_enter(account, place):
             runs = place / f"mindvibe-tests-{os.geteuid()}"
@@ -190,9 +190,11 @@ def runs_directory(account: Account | None, *, in_memory: bool = True) -> Path:
     raise EmbeddedError("the account that runs PostgreSQL can reach no temporary directory")
 
 
-def is_roomy(memory: Path) -> bool:
-    """Whether the memory file system has room for the whole suite."""
-    return memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= PLENTY
+def memory() -> Path | None:
+    """The memory file system when the whole suite has room in it and nobody asked for another place."""
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return None
+    return MEMORY if shutil.disk_usage(MEMORY).free >= PLENTY else None
 
 
 def clear_dead_runs(runs: Path) -> None:
