@@ -20,7 +20,7 @@ MESSAGE_SIZE = 64 << 10
 CLOSE_TIMEOUT = 3.0
 
 
-async def serve_socket(  # noqa: D417
+async def serve_socket(
     scope: Message,
     receive: Receive,
     send: Send,
@@ -32,9 +32,9 @@ async def serve_socket(  # noqa: D417
 ) -> None:
     """Serve an accepted WebSocket by what `open_events` makes of its socket.
 
-    Under our own host this returns at once and the connection goes on without a coroutine; elsewhere it returns
-    when the connection has ended. To be awaited directly after the accept. Sizes are bytes (of a client's
-    message; of unsent messages above which the socket is not writable), `close_timeout` seconds.
+    Under our own host this returns at once and the connection goes on without a coroutine; elsewhere it
+    returns when the connection has ended. To be awaited directly after the accept. Sizes are bytes (of a
+    client's message; of unsent messages above which the socket is not writable), `close_timeout` seconds.
     """
     attach = scope.get("extensions", {}).get(EXTENSION)
     if attach is not None:

@@ -17,8 +17,8 @@ from .options import HostOptions
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REPEATED_AFTER = 1.0
-"""Seconds. One request to stop reaches a worker twice when it is sent to the whole group: uvicorn's supervisor
-passes it on within 0.5 s."""
+"""Seconds. One request to stop reaches a worker twice when it is sent to the whole group, since uvicorn's
+supervisor passes it on within 0.5 s."""
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ as it is.
 """
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -58,7 +58,7 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
 
     async def run_asgi(self) -> None:
         """Run the application with the way out in its scope."""
-        self.scope["extensions"][EXTENSION] = self.attach  # type: ignore[index]
+        self._extensions()[EXTENSION] = self.attach
         await super().run_asgi()
 
     def attach(self, open_events: OpenEvents) -> None:
@@ -74,8 +74,8 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
         if self.disconnected or transport.is_closing():
             self.loop.call_soon(live.connection_lost, None)
             return
-        self.connections.discard(self)
-        self.connections.add(live)  # type: ignore[arg-type]
+        self.host.connections.discard(self)
+        self.host.connections.add(live)
         transport.set_protocol(live)
         transport.set_write_buffer_limits(high=self.host.high_water)
         set_user_timeout(transport, self.user_timeout)
@@ -106,10 +106,13 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
                 super().data_received(bytes(early))
         return await super().receive()
 
+    def _extensions(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", self.scope["extensions"])
+
     def _let_go(self) -> None:
         """Break every circle, so that the handshake's objects go now and not when the collector comes."""
         self._early = None
         self.disconnected = True
         self.transport = _NOWHERE
         self.conn.parser.close()
-        self.scope["extensions"].pop(EXTENSION)  # type: ignore[union-attr]
+        self._extensions().pop(EXTENSION)

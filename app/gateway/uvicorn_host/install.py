@@ -76,9 +76,7 @@ def _take_websockets(server: inside.Server, options: HostOptions, loop: asyncio.
     ours = type(
         "MindVibeWebSocket", (HandshakeProtocol,), {"host": host, "user_timeout": options.socket_user_timeout}
     )
-    _check(
-        inside.make_protocol(server, ours, loop), (*inside.WEBSOCKET_ATTRIBUTES, *inside.WEBSOCKET_METHODS)
-    )
+    _check(inside.make_protocol(server, ours, loop), inside.WEBSOCKET_ATTRIBUTES)
     server.config.ws_protocol_class = ours
 
 

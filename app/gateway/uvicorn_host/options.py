@@ -20,6 +20,6 @@ class HostOptions:
     leftover_timeout: float = 1.0
     """How long after the drain what is still connected is dropped."""
     request_user_timeout: float = 30.0
-    """TCP_USER_TIMEOUT of HTTP connections (SSE relies on it): how long sent bytes may stay unacknowledged."""
+    """TCP_USER_TIMEOUT of HTTP (SSE relies on it): how long sent bytes may stay unacknowledged."""
     socket_user_timeout: float = 90.0
-    """The same for WebSockets; more than a slow reader is given, since a closed window counts as silence."""
+    """The same for WebSockets; above what a slow reader is given, since a closed window is silence."""

@@ -31,12 +31,10 @@ def install_filter() -> None:
 
 
 def _without_query(value: Any) -> Any:
-    scope: dict[str, Any]
     match value:
         case str() if "?" in value:
             return value[: value.index("?")]
-        case {"type": "http" | "websocket"}:
-            scope = dict(value)
-            return {**scope, "query_string": b"", "headers": "<...>"}
+        case {"type": "http" | "websocket", **rest}:
+            return {**rest, "query_string": b""}
         case _:
             return value
