@@ -51,11 +51,12 @@ def _answer(extra: str, *, known: bool, limit_bytes: str, commands: bool) -> str
     SELECT found.*, coalesce(sum(octet_length(data)) OVER earlier, 0) AS bytes_before
     FROM found WINDOW earlier AS (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 )
+SELECT * FROM (
 SELECT 'h' AS kind, (SELECT count(*) FROM page) AS id, NULL::xid8 AS xid, snapshot AS user_id,
        identity AS label, {extra} AS data, taken_at AS created_at, unfit::bigint AS ref FROM head
 UNION ALL
 SELECT kind, id, xid, user_id, label, data, created_at, ref FROM bounded WHERE bytes_before < {limit_bytes}
-ORDER BY kind <> 'h', id"""
+) AS answer ORDER BY kind <> 'h', id"""
 
 
 def _unseen(kind: str, *, mine: str = "", overlap: str | None = None, owed: str | None = None) -> str:
