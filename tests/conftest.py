@@ -2,7 +2,7 @@
 
 A test asks for `database` (migrated) or `empty_database`, or makes more with `new_database`. It runs on the
 newest PostgreSQL found; marked `every_major` on each. Tests that kill or reconfigure a server take
-`private_cluster`.
+`private_cluster`, and for replication and restored volumes `standby_of` and `cold_copy`.
 """
 
 import os
@@ -18,7 +18,7 @@ SERVERS = pytest.StashKey[Servers]()
 USED_BY_WORKERS = pytest.StashKey[set[str]]()
 
 NewDatabase = Callable[..., Awaitable[Database]]
-PrivateCluster = Callable[..., Cluster]
+NewCluster = Callable[..., Cluster]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,7 +78,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Servers:
-    """The servers of this run; tests need it for copies and standbys only."""
+    """The servers of this run, behind the fixtures below."""
     return request.config.stash[SERVERS]
 
 
@@ -97,17 +97,45 @@ def cluster(servers: Servers, major: int) -> Cluster:
 
 
 @pytest.fixture
-def private_cluster(servers: Servers, major: int) -> Iterator[PrivateCluster]:
-    """Make servers of one's own, with `tcp=True` on a port, with `options={…}`; gone after the test."""
+def disposable() -> Iterator[list[Cluster]]:
+    """Servers that are gone after the test."""
     made: list[Cluster] = []
-
-    def make(*, tcp: bool = False, options: Mapping[str, str] | None = None) -> Cluster:
-        made.append(servers.private(major, tcp=tcp, options=options))
-        return made[-1]
-
-    yield make
+    yield made
     for one in made:
         discard(one)
+
+
+@pytest.fixture
+def private_cluster(servers: Servers, major: int, disposable: list[Cluster]) -> NewCluster:
+    """Make servers of one's own, running: `make(tcp=True)` on a port, `make(options={…})` with settings."""
+
+    def make(*, tcp: bool = False, options: Mapping[str, str] | None = None) -> Cluster:
+        disposable.append(servers.private(major, tcp=tcp, options=options))
+        return disposable[-1]
+
+    return make
+
+
+@pytest.fixture
+def standby_of(servers: Servers, disposable: list[Cluster]) -> NewCluster:
+    """Make a running, streaming standby: `make(primary)`, with the same keywords as `private_cluster`."""
+
+    def make(primary: Cluster, *, tcp: bool = False, options: Mapping[str, str] | None = None) -> Cluster:
+        disposable.append(servers.standby(primary, tcp=tcp, options=options))
+        return disposable[-1]
+
+    return make
+
+
+@pytest.fixture
+def cold_copy(servers: Servers, disposable: list[Cluster]) -> NewCluster:
+    """Make a server, not started, on a copy of the files of one that is stopped: `make(source)`."""
+
+    def make(source: Cluster, *, tcp: bool = False, options: Mapping[str, str] | None = None) -> Cluster:
+        disposable.append(servers.copy(source, tcp=tcp, options=options))
+        return disposable[-1]
+
+    return make
 
 
 @pytest.fixture

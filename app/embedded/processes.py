@@ -57,40 +57,33 @@ def kill(cluster_name: str, uid: int, *, timeout: float = 30.0) -> None:
 
 
 def _all_processes() -> Iterator[tuple[int, int, str]]:
-    if not _PROC.joinpath("self", "cmdline").exists():
-        yield from _all_processes_by_ps()
+    if not _PROC.is_dir():
+        for line in _ps("-axww", "-o", "pid=,uid=,command="):
+            pid, uid, command = line.split(maxsplit=2)
+            yield int(pid), int(uid), command
         return
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
             # Processes end while we look.
             with suppress(OSError):
-                command = entry.joinpath("cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
-                yield int(entry.name), entry.stat().st_uid, command.decode(errors="replace")
-
-
-def _all_processes_by_ps() -> Iterator[tuple[int, int, str]]:
-    listing = subprocess.run(
-        ["ps", "-axww", "-o", "pid=,uid=,command="],  # noqa: S607 - its place differs between systems
-        check=True,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    for line in listing.stdout.splitlines():
-        pid, uid, command = line.split(maxsplit=2) if line.count(" ") > 1 else ("0", "0", "")
-        yield int(pid), int(uid), command
+                arguments = entry.joinpath("cmdline").read_bytes().split(b"\0")
+                command = b" ".join(arguments).strip().decode(errors="replace")
+                yield int(entry.name), entry.stat().st_uid, command
 
 
 def _is_alive(pid: int) -> bool:
     # A process that nobody has waited for yet is a zombie: all it held is released.
-    status = _PROC / str(pid) / "stat"
-    if _PROC.joinpath("self").exists():
-        try:
-            return status.read_text(errors="replace").rpartition(")")[2].split()[0] not in ("Z", "X")
-        except OSError:
-            return False
+    if not _PROC.is_dir():
+        return any(not state.startswith("Z") for state in _ps("-o", "state=", "-p", str(pid)))
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        status = _PROC.joinpath(str(pid), "stat").read_text(errors="replace")
+    except OSError:
         return False
-    return True
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def _ps(*arguments: str) -> list[str]:
+    # Where there is no /proc. Its exit status only says whether there was anything to list.
+    command = ["ps", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")  # noqa: S603
+    return done.stdout.splitlines()

@@ -116,7 +116,10 @@ class Servers:
     def copy(
         self, source: Cluster, *, tcp: bool = False, options: Mapping[str, str] | None = None
     ) -> Cluster:
-        """A server, not started, on a copy of the files of `source`, which must not run."""
+        """A server, not started, on a copy of the files of `source`, which must not run.
+
+        To bring a cold copy back in place of the files themselves, use `restore_files`.
+        """
         cluster = self._cluster(f"copy-{uuid4().hex[:8]}", source.major, tcp=tcp, options=options)
         cluster.prepare_home()
         copy_files(source.data_dir, cluster.data_dir)
@@ -230,6 +233,12 @@ def remove_shared_memory(pid_file: Path) -> None:
 def copy_files(source: Path, target: Path) -> None:
     """Copy a directory with owners and modes."""
     subprocess.run(["cp", "-a", source, target], check=True)
+
+
+def restore_files(copy: Cluster, target: Cluster) -> None:
+    """Replace the files of `target`, which must not run, by those of `copy`: a volume restored."""
+    shutil.rmtree(target.data_dir)
+    copy_files(copy.data_dir, target.data_dir)
 
 
 def free_port() -> int:

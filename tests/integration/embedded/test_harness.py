@@ -1,8 +1,13 @@
 """The test harness itself: databases of their own, on every major version."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
+
+from app.embedded import processes
+from tests.support.postgres import restore_files
 
 
 @pytest.mark.every_major
@@ -63,3 +68,44 @@ async def test_a_killed_private_cluster_recovers(private_cluster, new_database):
     assert not cluster.is_running
     cluster.start()
     assert await (await database.connect(tcp=True)).fetchval("SELECT one FROM kept") == 1
+
+
+async def test_a_standby_streams_and_can_be_promoted(private_cluster, standby_of):
+    """A standby gets what is committed on its primary, and takes writes after promotion."""
+    primary = private_cluster()
+    standby = standby_of(primary, tcp=True)
+    primary.tool("psql", "-c", "CREATE TABLE kept AS SELECT 1 AS one")
+    position = primary.tool("psql", "-XAtc", "SELECT pg_current_wal_flush_lsn()").strip()
+    replayed = f"SELECT pg_last_wal_replay_lsn() >= '{position}'"
+    while standby.tool("psql", "-XAtc", replayed).strip() != "t":
+        pass
+
+    assert standby.tool("psql", "-XAtc", "SELECT pg_is_in_recovery(), one FROM kept").strip() == "t|1"
+    standby.tool("psql", "-XAtc", "SELECT pg_promote()")
+    standby.tool("psql", "-XAtc", "INSERT INTO kept VALUES (2)")
+
+
+async def test_a_cold_copy_comes_up_and_can_be_brought_back(private_cluster, cold_copy):
+    """A copy holds what was there when it was taken, also in place of the original files."""
+    cluster = private_cluster()
+    cluster.tool("psql", "-c", "CREATE TABLE kept AS SELECT 1 AS one")
+    cluster.stop()
+    copy = cold_copy(cluster)
+    cluster.start()
+    cluster.tool("psql", "-c", "UPDATE kept SET one = 2")
+    cluster.stop()
+    restore_files(copy, cluster)
+
+    for server in (cluster, copy):
+        server.start()
+        assert server.tool("psql", "-XAtc", "SELECT one FROM kept").strip() == "1"
+
+
+async def test_where_there_is_no_proc_a_server_is_killed_all_the_same(private_cluster, monkeypatch):
+    """On systems without /proc the processes are found by `ps`."""
+    cluster = private_cluster()
+    monkeypatch.setattr(processes, "_PROC", Path("/nonexistent"))
+    cluster.kill()
+
+    assert not cluster.is_running
+    cluster.start()

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import pwd
 import resource
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -19,6 +21,15 @@ from app.embedded.binaries import require_wheel
 from tests.support.postgres import ROOT
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to lend an account to PostgreSQL")
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of the server's account that has nothing to do with it."""
+    account = server_account()
+    with subprocess.Popen(["sleep", "600"], user=None if account is None else account.uid) as process:
+        yield process
+        process.kill()
 
 
 async def ask(url: str, statement: str) -> object:
@@ -98,6 +109,7 @@ class TestAlone:
         monkeypatch.setenv("PGHOST", "elsewhere.invalid")
         monkeypatch.setenv("PGUSER", "somebody")
         monkeypatch.setenv("PGDATA", "/nonexistent")
+        monkeypatch.setenv("PGOPTIONS", "--no-such-setting=on")
 
         with LocalServer.open(folder) as server:
             assert await ask(server.url, "SELECT current_user::text") == "postgres"
@@ -242,7 +254,7 @@ class TestAfterKills:
             await busy
         before.close()
 
-    async def test_a_lock_file_that_names_a_living_stranger_is_cleared_up(self, folder):
+    async def test_a_lock_file_that_names_a_living_stranger_is_cleared_up(self, folder, stranger):
         """After a kill of everything the process id may be another process's: that is no server."""
         before = LocalServer.open(folder)
         server = server_of(folder)
@@ -250,10 +262,11 @@ class TestAfterKills:
         before.close()
         for lock in (server.data_dir / "postmaster.pid", *server.socket_dir.glob(".s.PGSQL.*.lock")):
             _, rest = lock.read_text().split("\n", 1)
-            lock.write_text(f"{os.getpid()}\n{rest}")
+            lock.write_text(f"{stranger.pid}\n{rest}")
 
         with LocalServer.open(folder) as again:
             assert await ask(again.url, "SELECT 1") == 1
+        assert stranger.poll() is None
 
     async def test_an_interrupted_initdb_is_begun_anew(self, folder):
         """Half a data directory is not mistaken for one."""
@@ -354,7 +367,8 @@ class TestRoot:
     @as_root
     async def test_root_joins_and_keeps_what_another_account_began(self, outer, hold):
         """Data that a user made is served under that user's account, and stays usable to the user."""
-        user = server_account()
+        entry = pwd.getpwnam("nobody")
+        user = Account("nobody", entry.pw_uid, entry.pw_gid)
         python = python_for(user)
         folder = outer / "home" / ".mindvibe"
         folder.parent.mkdir()
