@@ -89,8 +89,8 @@ class Session:
 
     __slots__ = (
         "_covered",
-        "_finished",
         "_first_unconfirmed_at",
+        "_found_by",
         "_guard",
         "_held",
         "_in_flight",
@@ -130,11 +130,13 @@ class Session:
 
         # What the reader has been sent; None until its first read begins.
         self._position = position
+        # The pass under way as this reader makes it, and as it was found: a live pass may begin before
+        # what the reader has.
         self._pass: Pass | None = None
-        # The pass that ended where an earlier connection had been cut in mid-read.
-        self._finished: Pass | None = None
+        self._found_by: Pass | None = None
         self._partial = False
-        self._owes_undelivered = True
+        # A position cut in mid-read goes on with that read, which had them.
+        self._owes_undelivered = position is None or position.reading is None
         self._read = _Read.TO_START
         self._ready = Queue()
         self._held = Queue()
@@ -209,12 +211,9 @@ class Session:
 
         `partial`: it only ends the pass in which the reader was cut, and another read must follow.
         """
-        if partial:
-            self._finished = first
-        else:
-            self._owes_undelivered = False
+        self._owes_undelivered = False
         self._partial = partial
-        self._pass = first
+        self._pass = self._found_by = first
         self._position = first.at(self._position.after_id if partial and self._position else 0)
 
     def page(self, messages: Sequence[Message], *, more: bool, now: float) -> list[Action]:
@@ -223,8 +222,7 @@ class Session:
             return []
         self._read = _Read.MORE if more else _Read.LAST
         for message in messages:
-            if not self._was_in_finished(message):
-                self._ready.add(message, self._pass)
+            self._ready.add(message, self._pass)
         return self._pump(now)
 
     def interrupt(self, now: float) -> list[Action]:
@@ -347,9 +345,10 @@ class Session:
                 return True
             message, found_by = self._ready.take()
             if found_by is not None:
-                if found_by is not self._pass:
-                    self._pass = self._own(found_by)
-                self._position = self._pass.at(message.id)
+                if found_by is not self._found_by:
+                    self._found_by, self._pass = found_by, self._own(found_by)
+                if self._pass is not None:
+                    self._position = self._pass.at(message.id)
             if not self._in_flight:
                 self._first_unconfirmed_at = self._progress_at = now
             self._in_flight.add(message, self._pass if found_by is not None else None)
@@ -413,14 +412,6 @@ class Session:
 
     def _is_mine(self, message: Message) -> bool:
         return not message.is_sync or (self.takes_sync and message.origin != self.device_id)
-
-    def _was_in_finished(self, message: Message) -> bool:
-        finished, current = self._finished, self._pass
-        if finished is None or current is None or current is finished:
-            return False
-        if finished.incarnation != current.incarnation:
-            return False
-        return finished.reading.has(message.xid) and not finished.seen.has(message.xid)
 
     def _ping(self, now: float) -> SendPing:
         self._ping_sent_at = now

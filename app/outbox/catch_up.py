@@ -10,7 +10,7 @@ import asyncpg
 
 from app.core.position import Lost, Pass, Position, lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
-from app.outbox.walk import PageSize, Walk, all_but, less
+from app.outbox.walk import PageSize, Walk, all_but, less_owed
 from app.store.database import UNREACHABLE, Database
 from app.store.reads import EVERYTHING, Found, Owner, Row, Unfit, Unseen, message
 
@@ -79,7 +79,7 @@ class CatchUp:
             first = Pass(position.seen, taken_at, position.reading, taken_at, horizon.incarnation)
             return self._begun(first, found, reason, partial=True)
         first = Pass(
-            less(position.seen, found),
+            less_owed(position.seen, found),
             position.taken_at,
             found.horizon.snapshot,
             found.horizon.taken_at,

@@ -94,14 +94,19 @@ class Walk:
 def all_but(found: Found) -> Pass:
     """The pass of a reader that has everything of the horizon but the rows found."""
     snapshot, taken_at = found.horizon.snapshot, found.horizon.taken_at
-    return Pass(less(snapshot, found), taken_at, snapshot, taken_at, found.horizon.incarnation)
+    seen = _less(snapshot, found, lowest=found.facts.get("lowest_xid"))
+    return Pass(seen, taken_at, snapshot, taken_at, found.horizon.incarnation)
 
 
-def less(seen: Snapshot, found: Found) -> Snapshot:
-    """`seen`, less the transactions of the rows found; where pages follow, less all since the first."""
+def less_owed(seen: Snapshot, found: Found) -> Snapshot:
+    """`seen`, less the transactions of rows found that it has: they are undelivered all the same."""
+    return _less(seen, found, lowest=found.facts["lowest_owed_xid"])
+
+
+def _less(seen: Snapshot, found: Found, *, lowest: str | None) -> Snapshot:
     if not found.more:
         return seen.without(row[2] for row in found.rows)
-    lowest = int(found.facts["lowest_xid"])
-    if not seen.has(lowest):
+    if lowest is None or not seen.has(int(lowest)):
         return seen
-    return Snapshot(lowest, frozenset(xid for xid in seen.in_progress if xid < lowest))
+    # More pages follow, whose transactions are not known yet: give up all since the first of them.
+    return Snapshot(int(lowest), frozenset(xid for xid in seen.in_progress if xid < int(lowest)))

@@ -112,7 +112,8 @@ _USER_FACTS = """json_build_object(
     'purged_through', (SELECT nullif(extract(epoch FROM purged_through), '-infinity')
                        FROM realtime_retention),
     'ancestors', (SELECT json_agg(system_identifier) FROM realtime_ancestors),
-    'lowest_xid', (SELECT min(xid)::text FROM unseen)
+    'lowest_xid', (SELECT min(xid)::text FROM unseen),
+    'lowest_owed_xid', (SELECT min(xid)::text FROM unseen WHERE xid < $1 AND xid <> ALL($2::xid8[]))
 )::text"""
 
 _LOWEST = "json_build_object('lowest_xid', (SELECT min(xid)::text FROM unseen))::text"

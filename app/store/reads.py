@@ -85,7 +85,7 @@ async def unseen_by_tail(
 async def unseen_by_user(
     connection: asyncpg.Connection, wanted: Unseen, owner: Owner, *, limit: int, limit_bytes: int
 ) -> Found | None:
-    """Read the first rows for one user; `facts` tell erased, purged_through, ancestors, lowest_xid.
+    """Read the first rows for one user; `facts` tell erased, purged_through, ancestors and the lowest xids.
 
     None when the incarnation has no id yet. Raises Unfit.
     """

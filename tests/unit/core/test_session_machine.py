@@ -1,0 +1,215 @@
+"""For any history of writes, reads, confirmations, cuts and crashes: no gap, no leak of order, no repeat."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from app.core.actions import Action, Close, Confirmed, NextPage, Send, SendPing, StartRead
+from app.core.position import Position
+from app.core.session import Limits, Pace, Session
+from tests.unit.core.model import Reading, Row, Table, Tail
+
+LIMITS = Limits(window=6, queue=4)
+
+
+class Delivery(RuleBasedStateMachine):
+    """One device of one user, connected or not, beside writers, the tail and the database's crashes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = Table()
+        self.tail = Tail(self.table)
+        self.session: Session | None = None
+        self.reading: Reading | None = None
+        self.asked: StartRead | NextPage | None = None
+        self.pinged = False
+        self.now = 0.0
+        self.stored: Position | None = None
+        # By connection: the rows in the order in which the client got them.
+        self.received: list[Row] = []
+        self.ever_received: set[int] = set()
+        self.confirmed: set[int] = set()
+        self.crashed_while_connected = False
+
+    # ---- writers
+
+    @rule()
+    def begin(self) -> None:
+        if len(self.table.open) < 4:
+            self.table.begin()
+
+    @precondition(lambda self: self.table.open)
+    @rule(data=st.data(), count=st.integers(1, 4))
+    def insert(self, data: st.DataObject, count: int) -> None:
+        xid = data.draw(st.sampled_from(sorted(self.table.open)))
+        for _ in range(count):
+            self.table.insert(xid)
+
+    @precondition(lambda self: self.table.open)
+    @rule(data=st.data(), keep=st.booleans())
+    def finish(self, data: st.DataObject, keep: bool) -> None:
+        xid = data.draw(st.sampled_from(sorted(self.table.open)))
+        self.table.commit(xid) if keep else self.table.roll_back(xid)
+
+    @rule(count=st.integers(1, 8))
+    def write_at_once(self, count: int) -> None:
+        xid = self.table.begin()
+        for _ in range(count):
+            self.table.insert(xid)
+        self.table.commit(xid)
+
+    # ---- the service
+
+    @rule(cut=st.integers(0, 5))
+    def tail_reads(self, cut: int) -> None:
+        found_by, rows = self.tail.read()
+        if self.session is not None:
+            for page in (rows[:cut], rows[cut:]):
+                if page and self.session is not None:
+                    self.perform(self.session.route([row.message for row in page], found_by, self.now))
+        self.tail.done = found_by
+
+    @precondition(lambda self: self.session is None)
+    @rule()
+    def connect(self) -> None:
+        self.session = Session(LIMITS, Pace(), position=self.stored, device_id=1)
+        self.received = []
+        self.pinged = self.crashed_while_connected = False
+        self.perform(self.session.open(self.now))
+
+    @precondition(lambda self: self.session is not None and self.asked is not None)
+    @rule(page=st.integers(1, 5))
+    def serve_read(self, page: int) -> None:
+        assert self.session is not None
+        asked, self.asked = self.asked, None
+        if isinstance(asked, StartRead):
+            self.reading = Reading(self.table, page)
+            begun = self.reading.start(asked.position, with_undelivered=asked.with_undelivered)
+            self.session.begin_read(begun.first, partial=begun.partial)
+            page_read = begun.page
+        else:
+            assert self.reading is not None
+            if self.reading.broken:
+                self.perform(self.session.interrupt(self.now))
+                return
+            page_read = self.reading.next_page()
+        self.perform(self.session.page(page_read.messages, more=page_read.more, now=self.now))
+
+    @precondition(lambda self: self.session is not None and self.pinged)
+    @rule(after=st.sampled_from([0.01, 2.0, 10.0]))
+    def answer_ping(self, after: float) -> None:
+        assert self.session is not None
+        self.now += after
+        self.pinged = False
+        self.perform(self.session.pong(self.now))
+
+    @precondition(lambda self: self.session is not None and not self.pinged)
+    @rule()
+    def time_passes(self) -> None:
+        assert self.session is not None
+        self.now += 0.3
+        self.perform(self.session.tick(self.now))
+
+    @precondition(lambda self: self.session is not None)
+    @rule(settle=st.booleans())
+    def cut(self, settle: bool) -> None:
+        assert self.session is not None
+        if settle and (settled := self.session.settled_position(self.tail.done)) is not None:
+            self.move_to(settled)
+        self.session.closed()
+        self.session = self.asked = self.reading = None
+
+    @rule()
+    def crash(self) -> None:
+        self.table.crash()
+        self.crashed_while_connected = True
+
+    # ---- what is done
+
+    def move_to(self, position: Position) -> None:
+        before, self.stored = self.stored, position
+        if before is not None and before.incarnation == position.incarnation == self.table.incarnation:
+            back = [
+                row.id
+                for row in self.table.rows.values()
+                if before.has(row.xid, row.id) and not position.has(row.xid, row.id)
+            ]
+            assert not back, f"the position went back over {back}"
+
+    def perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send(message):
+                    row = self.table.rows[message.id]
+                    self.received.append(row)
+                    self.ever_received.add(row.id)
+                case SendPing():
+                    assert not self.pinged, "two pings outstanding"
+                    self.pinged = True
+                case StartRead() | NextPage():
+                    assert self.asked is None, "two reads at once"
+                    self.asked = action
+                case Confirmed(events, _, position):
+                    self.confirmed.update(events)
+                    for row_id in events:
+                        self.table.rows[row_id].delivered = True
+                    if position is not None:
+                        self.move_to(position)
+                case Close():
+                    raise AssertionError("a peer that answers was closed")
+
+    @invariant()
+    def bounds_hold(self) -> None:
+        if self.session is not None:
+            assert self.session.in_flight <= LIMITS.window
+            # At most a page, and what was held back while it was read.
+            assert self.session.waiting <= 2 * LIMITS.queue + 8 + 5
+
+    @invariant()
+    def nothing_twice_on_one_connection(self) -> None:
+        if not self.crashed_while_connected:
+            ids = [row.id for row in self.received]
+            assert len(ids) == len(set(ids)), f"repeated: {ids}"
+
+    @invariant()
+    def in_order_of_commit(self) -> None:
+        if self.crashed_while_connected:
+            return
+        for place, row in enumerate(self.received):
+            for later in self.received[place + 1 :]:
+                assert later.committed_at is not None
+                assert later.committed_at > row.written_at, "an older commit came after a younger write"
+
+    @invariant()
+    def the_stored_position_covers_only_what_was_confirmed(self) -> None:
+        stored = self.stored
+        if stored is None or stored.incarnation != self.table.incarnation:
+            return
+        for row in self.table.rows.values():
+            if stored.has(row.xid, row.id):
+                assert row.id in self.confirmed, f"row {row.id} is covered and was never confirmed"
+
+    def teardown(self) -> None:
+        """Let everything drain: the client ends up with every committed row."""
+        for xid in list(self.table.open):
+            self.table.commit(xid)
+        if self.session is None:
+            self.connect()
+        for _ in range(10_000):
+            self.tail_reads(2)
+            if self.asked is not None:
+                self.serve_read(3)
+            elif self.pinged:
+                self.answer_ping(0.01)
+            elif self.session is not None and self.session.in_flight:
+                self.time_passes()
+            else:
+                break
+        assert set(self.table.rows) == self.ever_received
+        assert set(self.table.rows) == self.confirmed
+        self.in_order_of_commit()
+        self.nothing_twice_on_one_connection()
+
+
+TestDelivery = Delivery.TestCase
+TestDelivery.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
