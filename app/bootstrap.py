@@ -6,10 +6,14 @@ Sinks start before sources (pool, receipts, hub, tail, listener, scheduler), sou
 import asyncio
 import contextlib
 import logging
+import os
 import random
+import socket
 import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 from sqlalchemy import URL
@@ -31,10 +35,17 @@ from app.outbox.ports import Command
 from app.outbox.receipts import Receipts
 from app.outbox.tail import Tail, Timing
 from app.outbox.walk import PageSize
+from app.scheduler.housekeeping import DAY, Ages
+from app.scheduler.jobs import ERASE, Intervals, jobs
+from app.scheduler.presence import Heartbeat
+from app.scheduler.scheduler import Job, Scheduler
+from app.scheduler.watch import BellsWatch, TriggersWatch
 from app.settings import Bells, Environment, Settings
 from app.store import bells, inspection, reads
 from app.store.database import UNREACHABLE, Database, address
 from app.store.inspection import Unusable
+from app.store.processes import Process
+from app.store.stale import Patience
 from app.telemetry.health import Health, State
 
 log = logging.getLogger(__name__)
@@ -66,7 +77,6 @@ class Service:
         self._draining = False
         self._prepared = False
         self._problem: str | None = "not connected yet"
-        self._missing_triggers: tuple[str, ...] = ()
 
     async def start(self) -> None:
         """Start everything; raises StartupError."""
@@ -84,7 +94,7 @@ class Service:
         self.load = Load(busy_above=settings.busy_above, busy_below=settings.busy_below)
         self.tail = Tail(
             self.database,
-            _Outlet(self.hub),
+            _Outlet(self.hub, on_user_deleted=lambda: self.scheduler.hasten(ERASE)),
             timing=Timing(
                 sweep=settings.sweep_interval,
                 lease=settings.bell_lease if settings.bells is Bells.LEASED else None,
@@ -97,6 +107,9 @@ class Service:
         )
         listen = settings.listen_database_url
         self.listener = Listener(address(listen.get_secret_value()) if listen else url, self.tail.wake)
+        self.bells_watch = BellsWatch(self.database)
+        self.triggers_watch = TriggersWatch(self.database)
+        self.scheduler = Scheduler(self._jobs())
         archive = Archive(self.database, asyncio.Semaphore(settings.concurrent_reads), page, overlap)
         self.websocket = WebSocketEndpoint(
             self.hub,
@@ -116,7 +129,11 @@ class Service:
         self.health = Health(lambda: len(self.hub.users), self._states())
         self.host = self._install_host()
         self._sinks = [Part("receipts", self.receipts.run)]
-        self._sources = [Part("tail", self.tail.run), Part("listener", self.listener.run)]
+        self._sources = [
+            Part("tail", self.tail.run),
+            Part("listener", self.listener.run),
+            Part("scheduler", self.scheduler.run),
+        ]
         self._preparation = Part("preparation", self._prepare_when_reachable)
         await self._prepare_or_wait()
 
@@ -185,6 +202,36 @@ class Service:
         log.log(logging.WARNING if report.missing else logging.INFO, "%s", report)
         return report
 
+    def _jobs(self) -> Sequence[Job]:
+        settings = self._settings
+        return jobs(
+            self.database,
+            self.hub,
+            self.receipts,
+            heartbeat=Heartbeat(
+                self.database, Process(uuid4(), socket.gethostname(), os.getpid()), self._stats
+            ),
+            bells=self.bells_watch,
+            triggers=self.triggers_watch,
+            patience=Patience(settings.stale_after),
+            ages=Ages(
+                delivered=settings.retention_days * DAY,
+                undelivered=settings.undelivered_days * DAY,
+                dead_letters=settings.dead_letter_days * DAY,
+                synced=settings.synced_days * DAY,
+                unsynced=settings.unsynced_days * DAY,
+                devices=settings.device_days * DAY,
+            ),
+            intervals=Intervals(
+                redeliver=settings.stale_interval,
+                beat=settings.beat_interval,
+                bells=settings.bells_interval,
+                triggers=settings.triggers_interval,
+                erase=settings.erase_interval,
+                housekeeping=settings.housekeeping_interval,
+            ),
+        )
+
     async def _prepare_or_wait(self) -> None:
         """Prepare the database; one that cannot be reached yet is waited for in the background."""
         try:
@@ -216,7 +263,7 @@ class Service:
                 await bells.ring_until(connection, ringing)
         if adopted:
             log.warning("%s rows came from another cluster and count as seen", adopted)
-        self._missing_triggers = findings.triggers
+        self.triggers_watch.missing = findings.triggers
         for trigger in findings.triggers:
             log.warning("missing or disabled: %s; run `alembic upgrade head`", trigger)
         for part in (*self._sinks, *self._sources):
@@ -228,18 +275,29 @@ class Service:
     def _set_pace(self, busy: bool) -> None:  # noqa: FBT001 - a callback with one value
         self.pace.confirm_after = CONFIRM_AFTER_BUSY if busy else CONFIRM_AFTER
 
+    def _stats(self) -> dict[str, Any]:
+        """What the heartbeat tells of this process."""
+        return {
+            "connections": self.hub.count,
+            "users": len(self.hub.users),
+            "rows_per_second": round(self.tail.rows_per_second, 1),
+            "receipts_unwritten": self.receipts.unwritten,
+        }
+
     def _states(self) -> dict[str, Any]:
         return {
             "database": self._database_state,
             "listener": self._listener_state,
             "tail": self._tail_state,
             "delivery": self._delivery_state,
+            "bells": self.bells_watch.state,
+            "triggers": self.triggers_watch.state,
+            "jobs": self.scheduler.state,
         }
 
     def _database_state(self) -> State:
         problem = self._problem or self.tail.failure
         reasons = [f"database: {problem}"] if problem else []
-        reasons += [f"trigger missing or disabled: {name}" for name in self._missing_triggers]
         details = {"reachable": problem is None, "embedded": self._local is not None}
         return State(details, tuple(reasons), ready=problem is None)
 
@@ -284,8 +342,9 @@ class Service:
 class _Outlet:
     """The hub as the tail sees it: rows are routed, commands are carried out."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, *, on_user_deleted: Callable[[], None]) -> None:
         self._hub = hub
+        self._on_user_deleted = on_user_deleted
         self.route = hub.route
         self.completed = hub.completed
 
@@ -300,6 +359,7 @@ class _Outlet:
         match command.kind:
             case "user_deleted":
                 self._hub.close_user(command.user_id, CloseCode.NOT_ALLOWED, "this user was deleted")
+                self._on_user_deleted()
             case "disconnect":
                 self._hub.close_user(command.user_id, CloseCode.NOT_ALLOWED, "disconnected by the host")
             case "device_removed" if command.device_id is not None:

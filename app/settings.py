@@ -90,3 +90,16 @@ class Settings(BaseSettings):
     synced_days: Days = 7
     unsynced_days: Days = 30
     device_days: Days = 90
+
+    stale_interval: Seconds = 5.0
+    """Between two looks for stale rows and for sync rows to drain."""
+    beat_interval: Seconds = 5.0
+    """Between two heartbeats of this process in `realtime_processes`."""
+    bells_interval: Seconds = 5.0
+    """Between two looks at the notification queue."""
+    triggers_interval: Seconds = 60.0
+    """Between two inspections of the triggers."""
+    erase_interval: Seconds = 10.0
+    """Between two looks for rows of deleted users; a deletion heard of is seen to at once."""
+    housekeeping_interval: Seconds = 300.0
+    """Between two rounds of expiring, purging and forgetting."""
