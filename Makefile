@@ -1,7 +1,8 @@
 # The commands of this project; `make help` lists them.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+DATA := .mindvibe
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format clean
@@ -11,10 +12,12 @@ help: ## list the targets
 
 setup: $(VENV)/.ready ## build .venv with everything (skipped when nothing changed)
 
+# The mark is made last, so that a set-up that broke off is done again.
 $(VENV)/.ready: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make setup PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+	@touch $@
 
 demo: setup ## the main job on an embedded database; stays up until Ctrl-C
 	@$(BIN)/python -m demo
@@ -32,5 +35,9 @@ format: setup ## format the code and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## remove the environment, caches and the embedded database
-	rm -rf $(VENV) .mindvibe .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+# Where the database's account cannot reach this directory, its data is where the link `elsewhere` leads.
+clean: ## remove the environment, caches, and the data of embedded databases
+	@for link in $(DATA)/elsewhere $(DATA)/demo/elsewhere; do \
+		if [ -L "$$link" ]; then rm -rf "$$(readlink "$$link")"; fi; \
+	done
+	rm -rf $(VENV) $(DATA) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
