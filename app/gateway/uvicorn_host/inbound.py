@@ -11,6 +11,7 @@ from typing import NamedTuple
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import CLOSE, CONT, PING, PONG, TEXT, Close, CloseCode, Frame, Opcode
 from websockets.streams import StreamReader
+from websockets.utils import apply_mask
 
 SKIP_FACTOR = 16
 FRAMES_PER_READ = 4096
@@ -20,7 +21,9 @@ _CONTROL_SIZE = 125
 _CONTROL_BIT = 0x08
 _OPCODE_BITS = 0x0F
 _FIN_BIT = 0x80
+_MASKED = 0x80
 _MASK_SIZE = 4
+_SHORT_HEADER = 2 + _MASK_SIZE
 
 
 class Text(NamedTuple):
@@ -66,6 +69,24 @@ class Violation(NamedTuple):
 
 
 Arrival = Text | Binary | TooLarge | Ping | Pong | Closing | Violation
+
+
+def lone_frame(data: bytes) -> Text | Pong | None:
+    """Read a short text or pong frame that is all of `data`, as nearly everything a client sends is.
+
+    None for anything else, and for what is not valid: `Inbound` knows what to say about that.
+    """
+    size = len(data) - _SHORT_HEADER
+    if not 0 <= size <= _CONTROL_SIZE or data[1] != _MASKED | size:
+        return None
+    if data[0] == _FIN_BIT | PONG:
+        return Pong(apply_mask(data[_SHORT_HEADER:], data[2:_SHORT_HEADER]))
+    if data[0] == _FIN_BIT | TEXT:
+        try:
+            return Text(apply_mask(data[_SHORT_HEADER:], data[2:_SHORT_HEADER]).decode())
+        except UnicodeDecodeError:
+            return None
+    return None
 
 
 class Inbound:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from websockets.frames import CLOSE, PING, PONG, Close, CloseCode, Frame
+from websockets.frames import CLOSE, PONG, Close, CloseCode, Frame
 
 from app.gateway.socket import OpenEvents, SocketEvents
 
-from .inbound import Arrival, Binary, Closing, Inbound, Ping, Pong, Text, TooLarge, Violation
+from .inbound import Arrival, Binary, Closing, Inbound, Ping, Pong, Text, TooLarge, Violation, lone_frame
 
 _TEXT_FRAME: Final = b"\x81"
 _SHORT: Final = 126
@@ -63,6 +63,7 @@ class LiveSocket(asyncio.Protocol):
         "_host",
         "_inbound",
         "_outgoing",
+        "_outgoing_size",
         "_ping",
         "_state",
         "_timer",
@@ -79,6 +80,7 @@ class LiveSocket(asyncio.Protocol):
         self._writable = True
         self._inbound: Inbound | None = None
         self._outgoing: list[bytes] | None = None
+        self._outgoing_size = 0
         self._ping: bytes | None = None
         self._close_code: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -100,7 +102,7 @@ class LiveSocket(asyncio.Protocol):
         """Send a ping whose answer `on_pong` reports."""
         if self._state is _State.OPEN:
             self._ping = secrets.token_bytes(_PING_SIZE)
-            self._write(Frame(PING, self._ping).serialize(mask=False))
+            self._write(b"\x89\x04" + self._ping)
 
     def close(self, code: int, reason: str = "") -> None:
         """Send a close frame and drop the connection when the echo came or its time is over.
@@ -133,6 +135,9 @@ class LiveSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass on what the peer sent."""
         if self._state is _State.ENDING:
+            return
+        if self._inbound is None and (alone := lone_frame(data)) is not None:
+            self._take(alone)
             return
         inbound, self._inbound = self._inbound or Inbound(self._host.message_size), None
         answer: bytes | None = None
@@ -207,16 +212,21 @@ class LiveSocket(asyncio.Protocol):
         self._end()
 
     def _write(self, data: bytes) -> None:
+        """Collect what one turn of the loop sends: a burst costs one system call, not one per message."""
         if self._outgoing is None:
             self._outgoing = [data]
+            self._outgoing_size = len(data)
             self._host.loop.call_soon(self._flush)
         else:
             self._outgoing.append(data)
+            self._outgoing_size += len(data)
+            if self._outgoing_size > self._host.high_water:
+                self._flush()  # now, so that `writable` tells the truth
 
     def _flush(self) -> None:
         outgoing, self._outgoing = self._outgoing, None
         if outgoing is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(outgoing))
+            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
 
     def _end(self) -> None:
         """Close the transport once its buffer is written, or drop it when that takes too long."""
