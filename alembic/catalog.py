@@ -22,6 +22,11 @@ def has_table(name: str) -> bool:
     )
 
 
+def may_read(table: str) -> bool:
+    """Whether this role, as which the functions will run, may read the table."""
+    return bool(_one("SELECT has_table_privilege(cast(:name AS regclass), 'SELECT')", name=table))
+
+
 def has_rows(table: str) -> bool:
     """Whether the table holds any row."""
     return bool(_one(f"SELECT EXISTS (SELECT FROM {table})"))

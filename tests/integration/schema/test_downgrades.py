@@ -7,8 +7,6 @@ from tests.integration.schema.databases import alembic, contents
 from tests.support import host
 from tests.support.postgres import Database
 
-pytestmark = pytest.mark.every_major
-
 HOST_TABLES = ("users", "moods", "chat_rooms", "room_participants", "chat_messages", "journal_entries")
 ADOPTED = ("realtime_events", "sync_queue", "users_devices")
 
@@ -56,6 +54,7 @@ async def test_tables_made_for_an_empty_database_are_the_hosts_too(database: Dat
     assert await connection.fetchval("SELECT count(*) FROM moods") == 1
 
 
+@pytest.mark.every_major
 async def test_filled_devices_and_sync_rows_outlive_a_downgrade(database: Database) -> None:
     """They are the users' and taken up again by the next upgrade, with the ids and transactions they had."""
     connection = await database.connect()
@@ -77,6 +76,7 @@ async def test_filled_devices_and_sync_rows_outlive_a_downgrade(database: Databa
     assert "No new upgrade operations" in await alembic(database, "check")
 
 
+@pytest.mark.every_major
 async def test_adopted_tables_outlive_a_downgrade(predecessor_database: Database) -> None:
     """Even an adopted outbox is kept, takes rows, and is adopted again without a change."""
     await alembic(predecessor_database, "upgrade", "head")

@@ -10,8 +10,6 @@ from tests.integration.schema.databases import alembic, contents, load
 from tests.support import host
 from tests.support.postgres import Database
 
-pytestmark = pytest.mark.every_major
-
 OURS = ("realtime_events", "sync_queue", "users_devices")
 HOST_TABLES = (
     "users",
@@ -72,6 +70,7 @@ async def triggers(connection: asyncpg.Connection) -> set[str]:
     return {row["tgname"] for row in rows}
 
 
+@pytest.mark.every_major
 async def test_an_empty_database_gets_every_table_and_trigger(database: Database) -> None:
     """A fresh machine needs nothing but `alembic upgrade head`."""
     connection = await database.connect()
@@ -82,6 +81,7 @@ async def test_an_empty_database_gets_every_table_and_trigger(database: Database
     assert await connection.fetchval("SELECT user_id FROM realtime_events") == "user123"
 
 
+@pytest.mark.every_major
 async def test_the_metadata_is_the_database(database: Database) -> None:
     """`alembic check` finds nothing to do after a fresh start."""
     assert "No new upgrade operations" in await alembic(database, "check")
@@ -96,6 +96,7 @@ async def test_a_missing_index_is_found_by_the_check(database: Database) -> None
         await alembic(database, "check")
 
 
+@pytest.mark.every_major
 async def test_the_tables_of_a_host_are_left_as_they_are(host_database: Database) -> None:
     """Rows, columns, keys and the other alembic history survive; only triggers and keys to users come."""
     connection = await host_database.connect()
@@ -110,6 +111,7 @@ async def test_the_tables_of_a_host_are_left_as_they_are(host_database: Database
     assert "No new upgrade operations" in await alembic(host_database, "check")
 
 
+@pytest.mark.every_major
 async def test_rows_of_wider_host_tables_cause_events(host_database: Database) -> None:
     """More columns, zoneless times and keys of the host's own do not disturb the triggers."""
     await alembic(host_database, "upgrade", "head")
@@ -139,6 +141,7 @@ async def test_a_host_table_without_a_needed_column_stops_the_migration(host_dat
     await connection.execute("INSERT INTO moods (user_id, value) VALUES ('ann', 5)")
 
 
+@pytest.mark.every_major
 async def test_every_row_of_the_predecessor_is_kept(predecessor_database: Database) -> None:
     """Adoption widens and fills, and drops nothing, not even rows of nobody."""
     await alembic(predecessor_database, "upgrade", "head")
@@ -188,6 +191,7 @@ async def test_zoneless_times_of_the_predecessor_are_utc(predecessor_database: D
         assert moment.isoformat() == "2025-12-07T13:18:47.812000+00:00"
 
 
+@pytest.mark.every_major
 async def test_new_ids_lie_beyond_every_adopted_one(predecessor_database: Database) -> None:
     """Events and sync rows take their ids from one sequence, above those of both old tables."""
     await alembic(predecessor_database, "upgrade", "head")
@@ -217,6 +221,7 @@ async def test_the_predecessors_triggers_are_replaced(predecessor_database: Data
     assert await connection.fetchval("SELECT count(*) FROM realtime_events WHERE xid <> '3'") == 1
 
 
+@pytest.mark.every_major
 async def test_adopted_tables_are_like_new_ones_and_say_so(
     predecessor_database: Database, database: Database
 ) -> None:
