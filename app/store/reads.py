@@ -78,8 +78,8 @@ async def unseen_by_tail(
     """
     arguments = (*wanted.arguments(), limit, limit_bytes)
     if wanted.since is None:
-        return _found(await connection.fetch(sql.TAIL, *arguments))
-    return _found(await connection.fetch(sql.TAIL_OVERLAP, *arguments, wanted.since))
+        return _found(await connection.fetch(sql.TAIL, *arguments), limit)
+    return _found(await connection.fetch(sql.TAIL_OVERLAP, *arguments, wanted.since), limit)
 
 
 async def unseen_by_user(
@@ -91,8 +91,8 @@ async def unseen_by_user(
     """
     arguments = (*wanted.arguments(), limit, limit_bytes, *_of(owner))
     if wanted.since is None:
-        return _found(await connection.fetch(sql.USER, *arguments))
-    return _found(await connection.fetch(sql.USER_OVERLAP, *arguments, wanted.since))
+        return _found(await connection.fetch(sql.USER, *arguments), limit)
+    return _found(await connection.fetch(sql.USER_OVERLAP, *arguments, wanted.since), limit)
 
 
 async def later_ids(connection: asyncpg.Connection, wanted: Unseen, owner: Owner | None) -> list[int]:
@@ -157,14 +157,15 @@ def _of(owner: Owner) -> tuple[str, bool, bool]:
     return owner.user_id, owner.with_undelivered, owner.takes_sync
 
 
-def _found(rows: list[Row]) -> Found | None:
+def _found(rows: list[Row], limit: int | None = None) -> Found | None:
     _, count, _, snapshot, identity, facts, taken_at, unfit = rows[0]
     if unfit:
         raise Unfit("a position can only be read on a primary, outside of writing transactions")
     if identity is None:
         return None
     horizon = Horizon(Snapshot.parse(snapshot), taken_at, Incarnation.of(identity))
-    return Found(horizon, rows[1:], count > len(rows) - 1, _facts(facts))
+    # A full page may have followers; one that the bytes cut short has.
+    return Found(horizon, rows[1:], count == limit or count > len(rows) - 1, _facts(facts))
 
 
 def _facts(text: str | None) -> dict[str, Any]:
