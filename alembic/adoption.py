@@ -23,7 +23,7 @@ class Wanted(NamedTuple):
 def adopt(table: str, wanted: list[Wanted], *, first: str = "", last: str = "") -> None:
     """Widen and add columns in one transaction, with the scripts `first` and `last` in the same one.
 
-    A change of type rewrites the table under a lock that stops its writers: one to two seconds per million rows.
+    A change of type rewrites the table under a lock that stops its writers: 1 to 2 s per million rows.
     """
     present = catalog.columns(table)
     changes = []
