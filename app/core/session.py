@@ -135,8 +135,8 @@ class Session:
         self._pass: Pass | None = None
         self._found_by: Pass | None = None
         self._partial = False
-        # A position cut in mid-read goes on with that read, which had them.
-        self._owes_undelivered = position is None or position.reading is None
+        # Once per connection, and not by one cut in mid-read: that read had them, and goes on.
+        self._owes_undelivered = True
         self._read = _Read.TO_START
         self._ready = Queue()
         self._held = Queue()
