@@ -19,7 +19,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def run(terminal: Terminal, folder: Path, port: int, *, quick: bool, leave: bool) -> None:
     """Run the demo until it is interrupted, or until its story is told when `leave`."""
-    require_free(port)
+    require_free(folder, port)
     terminal.line("MindVibe Real-Time: what it does, in about 20 seconds. Ctrl-C ends it.\n")
     with terminal.timed(f"PostgreSQL starts in {folder}"):
         database = LocalServer.open(folder)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from demo.options import ROOT, DemoError, child_environment
+from demo.options import ROOT, DemoError, child_environment, command_line
 
 START_TIMEOUT = 30.0
 """Seconds until the server has to be ready."""
@@ -24,19 +24,18 @@ POLL = 0.05
 LAST_LINES = 5
 
 
-def require_free(port: int) -> None:
+def require_free(folder: Path, port: int) -> None:
     """Raise DemoError when the port cannot be listened on."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise DemoError(
-                    f"port {port} is in use: stop what listens there, or choose another port with "
-                    f"`{sys.executable} -m demo --port {port + 1}`"
-                ) from error
-            raise DemoError(f"cannot listen on port {port}: {error.strerror}") from error
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            another = command_line("demo", port=port + 1, folder=folder)
+            raise DemoError(
+                f"port {port} {reason}: stop what listens there, or choose another port with `{another}`"
+            ) from error
 
 
 def is_up(port: int) -> bool:
