@@ -235,17 +235,17 @@ def play(history: Delivery, rng: random.Random) -> None:
         which, few = rng.randrange(4), rng.randint(1, 4)
         connected, asleep = history.session is not None, history.session is None
         able = {
-            "begin": (2, True, lambda: history.begin()),
+            "begin": (2, True, history.begin),
             "insert": (4, history.table.open, lambda: history.insert(which, few)),
             "finish": (3, history.table.open, lambda: history.finish(which, rng.random() < 0.8)),
             "write": (2, True, lambda: history.write_at_once(rng.randint(1, 8))),
             "tail": (4, True, lambda: history.tail_reads(rng.randint(0, 5))),
-            "connect": (6, asleep, lambda: history.connect()),
+            "connect": (6, asleep, history.connect),
             "serve": (5, connected and history.asked, lambda: history.serve_read(few)),
             "answer": (4, connected and history.pinged, lambda: history.answer_ping(rng.choice([0.01, 9.0]))),
-            "wait": (2, connected and not history.pinged, lambda: history.time_passes()),
+            "wait": (2, connected and not history.pinged, history.time_passes),
             "cut": (1, connected, lambda: history.cut(rng.random() < 0.5)),
-            "crash": (0.3 * crashes, True, lambda: history.crash()),
+            "crash": (0.3 * crashes, True, history.crash),
         }
         possible = [(weight, do) for weight, may, do in able.values() if may]
         rng.choices([do for _, do in possible], [weight for weight, _ in possible])[0]()

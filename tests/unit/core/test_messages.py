@@ -1,0 +1,43 @@
+"""The bytes a client gets."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+
+from app.core import messages
+
+WHEN = datetime(2025, 12, 7, 13, 18, 47, 812_999, tzinfo=UTC)
+
+
+def test_an_event_has_exactly_the_keys_of_the_contract() -> None:
+    """`data` is the payload as PostgreSQL wrote it."""
+    message = messages.event(42, 7, "mood_update", '{"mood_score": 7}', WHEN)
+    assert json.loads(message.body) == {
+        "type": "mood_update",
+        "id": 42,
+        "data": {"mood_score": 7},
+        "timestamp": "2025-12-07T13:18:47.812Z",
+    }
+
+
+def test_a_sync_row_names_its_action() -> None:
+    """Its time stands in `data` as well."""
+    message = messages.sync_row(45, 7, 'say "hi"', "[1]", WHEN, 3)
+    assert json.loads(message.body) == {
+        "type": "sync",
+        "id": 45,
+        "data": {"action_type": 'say "hi"', "payload": [1], "created_at": "2025-12-07T13:18:47.812Z"},
+        "timestamp": "2025-12-07T13:18:47.812Z",
+    }
+    assert message.is_sync
+    assert message.origin == 3
+
+
+def test_times_are_utc_with_milliseconds() -> None:
+    """Whatever the zone, and with zeros where there is nothing to tell."""
+    elsewhere = timezone(timedelta(hours=5, minutes=30))
+    assert messages.timestamp(datetime(2026, 1, 1, 5, 30, tzinfo=elsewhere)) == "2026-01-01T00:00:00.000Z"
+
+
+def test_text_that_is_no_unicode_does_not_break_a_message() -> None:
+    """A lone surrogate can come from a client's URL."""
+    assert json.loads(messages.connected("a\ud800b", WHEN))["user_id"] == "a?b"

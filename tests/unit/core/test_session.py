@@ -1,0 +1,295 @@
+"""The session's timers, bounds and answers, told the time."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from app.core import inbound
+from app.core.actions import Answer, Close, Complain, Confirmed, NextPage, Send, SendPing, StartRead
+from app.core.close_codes import CloseCode
+from app.core.messages import Message
+from app.core.position import Incarnation, Pass
+from app.core.session import Limits, Pace, Phase, Session
+from app.core.snapshot import Snapshot
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HERE = Incarnation(1, "00" * 8)
+
+
+def a_pass(seen: int, reading: int) -> Pass:
+    return Pass(Snapshot(seen), NOON, Snapshot(reading), NOON, HERE)
+
+
+def rows(*ids: int, xid: int = 50, size: int = 2) -> list[Message]:
+    return [Message(row_id, xid, b"x" * size) for row_id in ids]
+
+
+def live(limits: Limits | None = None, **options: object) -> Session:
+    """A session that has read an empty table up to transaction 50 and is live."""
+    session = Session(limits or Limits(), Pace(), **options)  # type: ignore[arg-type]
+    session.open(0.0)
+    session.begin_read(a_pass(50, 50))
+    session.page([], more=False, now=0.0)
+    assert session.phase is Phase.LIVE
+    return session
+
+
+def kinds(actions: list[object]) -> list[str]:
+    return [type(action).__name__ for action in actions]
+
+
+class TestCatchingUp:
+    def test_opens_with_a_read_of_what_is_undelivered(self) -> None:
+        """Without a position, a session asks for what nobody got yet."""
+        assert Session(Limits(), Pace()).open(0.0) == [StartRead(None, with_undelivered=True)]
+
+    def test_asks_for_the_next_page_when_one_is_sent(self) -> None:
+        """Pages are fetched one by one."""
+        session = Session(Limits(), Pace())
+        session.open(0.0)
+        session.begin_read(a_pass(40, 50))
+
+        actions = session.page(rows(1, 2), more=True, now=0.0)
+
+        assert kinds(actions) == ["Send", "Send", "NextPage"]
+
+    def test_waits_with_the_next_page_while_the_window_is_full(self) -> None:
+        """A peer that confirms nothing is read nothing more for."""
+        session = Session(Limits(window=4), Pace())
+        session.open(0.0)
+        session.begin_read(a_pass(40, 50))
+
+        actions = session.page(rows(*range(1, 11)), more=True, now=0.0)
+
+        assert kinds(actions) == ["Send"] * 4 + ["SendPing"]
+        actions = session.pong(0.1)
+        assert kinds(actions) == ["Confirmed"] + ["Send"] * 4 + ["SendPing"]
+
+    def test_rows_held_back_are_sent_once_and_only_if_the_read_had_not_them(self) -> None:
+        """The read's snapshot says which rows it already has."""
+        session = Session(Limits(), Pace())
+        session.open(0.0)
+        session.route(rows(7, xid=60) + rows(8, xid=70), a_pass(50, 71), 0.0)
+        session.begin_read(a_pass(40, 65))
+
+        actions = session.page(rows(7, xid=60), more=False, now=0.0)
+
+        assert [action.message.id for action in actions if isinstance(action, Send)] == [7, 8]
+
+    def test_a_read_that_cannot_go_on_begins_again_from_what_was_sent(self) -> None:
+        """After a restart in mid-read, the position is that of the last row sent."""
+        session = Session(Limits(), Pace())
+        session.open(0.0)
+        session.begin_read(a_pass(40, 50))
+        assert kinds(session.page(rows(1, 2), more=True, now=0.0))[-1] == "NextPage"
+
+        (action,) = session.interrupt(0.1)
+
+        assert isinstance(action, StartRead)
+        assert action.position == a_pass(40, 50).at(2)
+        assert not action.with_undelivered
+
+
+class TestLive:
+    def test_sends_at_once(self) -> None:
+        """A row that comes live goes out in the same call."""
+        assert kinds(live().route(rows(1), a_pass(50, 51), 0.0)) == ["Send"]
+
+    def test_falls_back_to_the_table_when_the_queue_is_full(self) -> None:
+        """What does not fit is dropped, and read from where the client was."""
+        session = live(Limits(window=4, queue=3))
+        session.route(rows(*range(1, 9)), a_pass(50, 51), 0.0)
+        assert session.phase is Phase.CATCHING_UP
+        assert session.waiting == 0
+
+        actions = session.pong(0.1)
+
+        assert kinds(actions) == ["Confirmed", "StartRead"]
+        assert isinstance(actions[-1], StartRead)
+        assert actions[-1].position == a_pass(50, 51).at(4)
+
+    def test_the_queue_is_bounded_in_bytes_too(self) -> None:
+        """A few large rows fill it like many small ones."""
+        session = live(Limits(window=1, queue_bytes=100))
+        session.route(rows(1, 2, 3, size=60), a_pass(50, 51), 0.0)
+        assert session.phase is Phase.CATCHING_UP
+
+    def test_sync_rows_go_only_to_mobile_devices_other_than_their_origin(self) -> None:
+        """A browser gets none, and a phone not its own."""
+        mine = Message(1, 50, b"{}", is_sync=True, origin=7)
+        others = Message(2, 50, b"{}", is_sync=True, origin=8)
+        anybodys = Message(3, 50, b"{}", is_sync=True)
+
+        def sent(session: Session) -> list[int]:
+            actions = session.route([mine, others, anybodys], a_pass(50, 51), 0.0)
+            return [action.message.id for action in actions if isinstance(action, Send)]
+
+        assert sent(live()) == []
+        assert sent(live(device_id=7, takes_sync=True)) == [2, 3]
+
+    def test_a_stale_row_is_sent_again_unless_it_is_on_its_way(self) -> None:
+        """Redelivery never doubles what is in flight."""
+        session = live()
+        (again,) = rows(1)
+        assert kinds(session.redeliver(again, 0.0)) == ["Send"]
+        assert session.redeliver(again, 0.0) == []
+
+
+class TestConfirmation:
+    def test_a_ping_follows_the_first_unconfirmed_row_after_the_pace(self) -> None:
+        """One ping 200 ms after, and none while it is outstanding."""
+        session = live()
+        session.route(rows(1), a_pass(50, 51), 10.0)
+        assert session.deadline() == pytest.approx(10.2)
+        assert session.tick(10.1) == []
+
+        assert kinds(session.tick(10.2)) == ["SendPing"]
+        session.route(rows(2), a_pass(51, 52), 10.3)
+        assert session.tick(10.6) == []
+
+    def test_a_pong_confirms_only_what_was_sent_before_its_ping(self) -> None:
+        """A row sent after the ping waits for the next one."""
+        session = live()
+        session.route(rows(1), a_pass(50, 51), 0.0)
+        session.tick(0.2)
+        session.route(rows(2), a_pass(51, 52), 0.25)
+
+        actions = session.pong(0.3)
+
+        assert actions == [Confirmed((1,), (), None)]
+        assert session.in_flight == 1
+        assert session.deadline() == pytest.approx(0.5)
+
+    def test_a_device_learns_its_position_with_the_confirmation(self) -> None:
+        """The position is that of the last row confirmed."""
+        session = live(device_id=7)
+        passing = a_pass(50, 51)
+        session.route(rows(1, 2), passing, 0.0)
+        session.tick(0.2)
+
+        assert session.pong(0.3) == [Confirmed((1, 2), (), passing.at(2))]
+
+    def test_a_pong_nobody_asked_for_confirms_nothing(self) -> None:
+        """Unsolicited pongs are allowed by RFC 6455 and mean nothing."""
+        session = live()
+        session.route(rows(1), a_pass(50, 51), 0.0)
+        assert session.pong(0.1) == []
+
+    def test_the_window_follows_the_peer(self) -> None:
+        """A slow reader is asked after fewer rows, a quick one after more."""
+
+        def window_after(waited: float) -> int:
+            session = Session(Limits(window=256), Pace())
+            session.open(0.0)
+            session.begin_read(a_pass(40, 50))
+            session.page(rows(*range(1, 3000)), more=True, now=0.0)
+            now = 0.0
+            for _ in range(10):
+                now += waited
+                session.pong(now)
+            return session.in_flight
+
+        assert window_after(30.0) < 32 < window_after(0.01)
+
+    def test_a_reader_of_one_row_a_second_is_not_given_up(self) -> None:
+        """Ten thousand rows wait; each second the client takes one; nobody is closed."""
+        session = Session(Limits(), Pace())
+        session.open(0.0)
+        session.begin_read(a_pass(40, 50))
+        sent = list(session.page(rows(*range(1, 501)), more=True, now=0.0))
+        now, in_the_pipe = 0.0, []
+        for _ in range(400):
+            in_the_pipe += [action for action in sent if isinstance(action, Send | SendPing)]
+            assert not any(isinstance(action, Close) for action in sent)
+            now += 1.0
+            sent = list(session.tick(now))
+            if in_the_pipe:
+                in_the_pipe.pop(0)
+            while in_the_pipe and isinstance(in_the_pipe[0], SendPing):
+                in_the_pipe.pop(0)
+                sent += session.pong(now)
+
+
+class TestPeersThatAreGone:
+    def test_an_idle_peer_is_pinged_and_given_up_without_an_answer(self) -> None:
+        """A ping after 20 s of silence, 20 s of patience, then 1011."""
+        session = live()
+        assert session.tick(19.9) == []
+        assert kinds(session.tick(20.0)) == ["SendPing"]
+        assert session.tick(39.9) == []
+        (close,) = session.tick(40.0)
+        assert isinstance(close, Close)
+        assert close.code is CloseCode.INTERNAL_ERROR
+
+    def test_a_peer_that_takes_nothing_for_a_minute_is_closed(self) -> None:
+        """Rows in flight and no progress: 4408, and the rows stay unconfirmed."""
+        session = live()
+        session.route(rows(1, 2), a_pass(50, 51), 0.0)
+        session.tick(0.2)
+        assert session.tick(59.9) == []
+
+        (close,) = session.tick(60.0)
+
+        assert isinstance(close, Close)
+        assert close.code is CloseCode.TOOK_NOTHING
+        assert session.unconfirmed == [1, 2]
+
+    def test_nothing_happens_after_the_end(self) -> None:
+        """A closed session asks for nothing more."""
+        session = live()
+        session.close(CloseCode.GOING_AWAY, "")
+        assert session.route(rows(1), a_pass(50, 51), 0.0) == []
+        assert session.receive("ping", 0.0) == []
+        assert session.pong(0.0) == []
+        assert session.deadline() == float("inf")
+
+
+class TestWhatClientsSay:
+    def test_a_heartbeat_is_answered(self) -> None:
+        """As text or as JSON."""
+        session = live()
+        for text in ("ping", "heartbeat", '{"type":"ping"}'):
+            assert session.receive(text, 0.0) == [Answer()]
+
+    def test_the_twenty_first_error_within_a_minute_ends_it(self) -> None:
+        """Twenty are told; the next is told, too, and closes with 4400."""
+        session = live()
+        for number in range(20):
+            assert kinds(session.receive("rubbish", float(number))) == ["Complain"]
+
+        actions = session.receive("rubbish", 20.0)
+
+        assert kinds(actions) == ["Complain", "Close"]
+        assert isinstance(actions[-1], Close)
+        assert actions[-1].code is CloseCode.BAD_REQUEST
+
+    def test_errors_are_forgotten_after_a_minute(self) -> None:
+        """Patience is counted per minute."""
+        session = live()
+        for number in range(60):
+            assert kinds(session.receive("rubbish", number * 4.0)) == ["Complain"]
+
+    def test_too_many_messages_in_a_second_are_told(self) -> None:
+        """The twenty-first of a second is not taken."""
+        session = live()
+        for _ in range(20):
+            assert session.receive("ping", 5.0) == [Answer()]
+        assert session.receive("ping", 5.9) == [Complain(inbound.RATE_LIMITED)]
+        assert session.receive("ping", 6.0) == [Answer()]
+
+
+class TestIdlePosition:
+    def test_a_live_session_with_nothing_under_way_has_whatever_was_routed(self) -> None:
+        """The stored position of a quiet device moves on with the tail."""
+        session = live(device_id=7)
+        assert session.settled_position(a_pass(80, 90)) == a_pass(80, 90).end()
+
+    def test_not_while_something_is_in_flight(self) -> None:
+        """What is not confirmed must not be covered."""
+        session = live(device_id=7)
+        session.route(rows(1), a_pass(50, 51), 0.0)
+        assert session.settled_position(a_pass(80, 90)) is None
+
+    def test_next_page_is_an_action_without_content(self) -> None:
+        """Actions compare by value, so tests and shells can."""
+        assert NextPage() == NextPage()
