@@ -24,7 +24,7 @@ class BellsWatch:
         """Ask once."""
         async with self._database.driver() as connection:
             usage = await bells.queue_usage(connection)
-        was_full, is_full = self._is_full, usage > ALARMING
+        was_full, is_full = self._is_full, usage >= ALARMING
         self.usage = usage
         if is_full and not was_full:
             log.warning("%s", self._problem())
@@ -38,7 +38,7 @@ class BellsWatch:
 
     @property
     def _is_full(self) -> bool:
-        return self.usage is not None and self.usage > ALARMING
+        return self.usage is not None and self.usage >= ALARMING
 
     def _problem(self) -> str:
         return (

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -17,6 +16,7 @@ from app.store.database import Database as Pool
 from app.store.stale import EVENTS, SYNC_ROWS, Patience, StaleRows
 from tests.integration.scheduler.clients import connect, connect_live, eventually, is_live
 from tests.integration.scheduler.conftest import StartService
+from tests.integration.scheduler.rows import add_device
 from tests.support.host import add_user, delete_user, log_mood, log_moods, queue_sync
 
 TABLES = {EVENTS.noun: ("realtime_events", "delivered"), SYNC_ROWS.noun: ("sync_queue", "synced")}
@@ -60,18 +60,6 @@ async def attempts(host: asyncpg.Connection, rows: StaleRows = EVENTS) -> list[i
     """How often each row was sent again, in id order."""
     table, _ = TABLES[rows.noun]
     return [row[0] for row in await host.fetch(f"SELECT attempts FROM {table} ORDER BY id")]
-
-
-async def add_device(host: asyncpg.Connection, user_id: str, platform: str) -> tuple[int, str]:
-    """Register a device; return its id and token."""
-    token = f"token-{uuid4()}"
-    device_id: int = await host.fetchval(
-        "INSERT INTO users_devices (user_id, device_token, platform) VALUES ($1, $2, $3) RETURNING id",
-        user_id,
-        token,
-        platform,
-    )
-    return device_id, token
 
 
 @pytest.mark.every_major
