@@ -39,9 +39,13 @@ def database_url() -> Iterator[str]:
         raise util.CommandError(
             "DATABASE_URL is not set, and the embedded PostgreSQL is refused in production"
         )
-    from app.embedded import LocalServer  # noqa: PLC0415  (an optional extra, needed on this path only)
+    from app.embedded import EmbeddedError, LocalServer  # noqa: PLC0415  (needed on this path only)
 
-    with LocalServer.open(settings.embedded_folder) as server:
+    try:
+        server = LocalServer.open(settings.embedded_folder)
+    except EmbeddedError as error:
+        raise util.CommandError(str(error)) from error
+    with server:
         yield server.url
 
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 LOOKUPS = {
@@ -30,6 +31,7 @@ UNREACHABLE = (
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
     DBAPIError,
+    PoolTimeoutError,
 )
 """What a database that is down, restarting, or being replaced raises; all of it passes."""
 
@@ -61,7 +63,8 @@ class Database:
             pool_pre_ping=False,
             connect_args={
                 "timeout": 5,
-                "command_timeout": 60,
+                # Also how long the tail takes to notice a connection that is half-open.
+                "command_timeout": 15,
                 "server_settings": {"application_name": application_name, **LOOKUPS},
             },
         )
