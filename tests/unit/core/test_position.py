@@ -1,0 +1,180 @@
+"""What a position calls unseen is exactly what its reader has not got, however writers interleave."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.core.position import Horizon, Incarnation, Lost, Pass, Position, lost
+from app.core.snapshot import Snapshot
+from app.core.token import decode, encode
+from tests.unit.core.model import Table
+
+HERE = Incarnation(1, "00" * 8)
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("begin"), st.just(0)),
+        st.tuples(st.just("insert"), st.integers(0, 3)),
+        st.tuples(st.just("commit"), st.integers(0, 3)),
+        st.tuples(st.just("roll back"), st.integers(0, 3)),
+        # A read that is cut after so many rows, and resumed by the next one.
+        st.tuples(st.just("read"), st.integers(0, 6)),
+    ),
+    max_size=80,
+)
+
+
+class Reader:
+    """A reader that walks the rows of `unseen` in id order and keeps nothing but a position."""
+
+    def __init__(self, table: Table, *, through_tokens: bool) -> None:
+        self.table = table
+        self.through_tokens = through_tokens
+        self.position = Position(table.snapshot(), table.clock, table.incarnation)
+        self.got: list[int] = []
+
+    def read(self, most: int) -> None:
+        position, table = self.position, self.table
+        passing = Pass(position.seen, position.taken_at, table.snapshot(), table.clock, table.incarnation)
+        wanted = table.ordered()
+        if position.reading is not None:
+            # A pass that was cut is ended first, under its own snapshot.
+            passing = Pass(position.seen, position.taken_at, position.reading, NOW, table.incarnation)
+        wanted = [row for row in wanted if passing.reading.has(row.xid) and not position.has(row.xid, row.id)]
+        for row in wanted[:most]:
+            self.got.append(row.id)
+            self.position = passing.at(row.id)
+        if len(wanted) <= most:
+            self.position = passing.end()
+        if self.through_tokens:
+            self.position = decode(encode(self.position))
+
+
+def play(table: Table, steps: list[tuple[str, int]], reader: Reader) -> None:
+    for what, number in steps:
+        running = sorted(table.open)
+        match what:
+            case "begin" if len(running) < 4:
+                table.begin()
+            case "insert" if running:
+                table.insert(running[number % len(running)])
+            case "commit" if running:
+                table.commit(running[number % len(running)])
+            case "roll back" if running:
+                table.roll_back(running[number % len(running)])
+            case "read":
+                reader.read(number)
+    for xid in sorted(table.open):
+        table.commit(xid)
+    reader.read(1000)
+    reader.read(1000)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS, st.booleans())
+def test_every_committed_row_is_read_exactly_once(steps: list[tuple[str, int]], through_tokens: bool) -> None:
+    """Reads cut anywhere, resumed from the position alone or from its token: no gap and no repeat."""
+    table = Table()
+    reader = Reader(table, through_tokens=through_tokens)
+    play(table, steps, reader)
+    assert sorted(reader.got) == sorted(table.rows)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS)
+def test_what_committed_before_another_began_comes_first(steps: list[tuple[str, int]]) -> None:
+    """Order (P3): if A committed before B was written, A is read before B."""
+    table = Table()
+    reader = Reader(table, through_tokens=False)
+    play(table, steps, reader)
+    at = {row_id: index for index, row_id in enumerate(reader.got)}
+    rows = list(table.rows.values())
+    for a in rows:
+        for b in rows:
+            if a.committed_at is not None and a.committed_at < b.written_at:
+                assert at[a.id] < at[b.id]
+
+
+def test_a_reader_by_id_alone_would_lose_rows() -> None:
+    """The control: "id > last" misses what commits late, which is why there are positions."""
+    table = Table()
+    reader = Reader(table, through_tokens=False)
+    late, early = table.begin(), table.begin()
+    table.insert(late)
+    table.insert(early)
+    table.commit(early)
+    reader.read(10)
+    table.commit(late)
+    by_id = [row_id for row_id in sorted(table.rows) if row_id > max(reader.got)]
+    assert by_id == []
+    reader.read(10)
+    assert reader.got == [2, 1]
+
+
+# ---- what cannot be resumed
+
+
+def position_at(**changes: object) -> Position:
+    values = {"seen": Snapshot(100), "taken_at": NOW, "incarnation": HERE, **changes}
+    return Position(**values)  # type: ignore[arg-type]
+
+
+def judge(position: Position, *, xmax: int = 200, purged: datetime | None = None) -> Lost | None:
+    here = Horizon(Snapshot(xmax), NOW, HERE)
+    return lost(position, here, purged_through=purged, ancestors={1, 7})
+
+
+def test_a_position_of_this_database_is_resumed() -> None:
+    """The control of those below; equal to the present counts as past."""
+    assert judge(position_at(), xmax=100) is None
+    assert judge(position_at(reading=Snapshot(150), after_id=3)) is None
+
+
+def test_a_position_of_a_cluster_not_on_record_is_told_so() -> None:
+    """Of one on record it is not lost: the overlap rule takes it."""
+    assert judge(position_at(incarnation=Incarnation(2, "00" * 8))) is Lost.OTHER_DATABASE
+    assert judge(position_at(incarnation=Incarnation(7, "00" * 8))) is None
+
+
+def test_a_position_older_than_what_retention_removed_is_told_so() -> None:
+    """At the very moment of the last removed delivery it is still whole."""
+    assert judge(position_at(), purged=NOW + timedelta(microseconds=1)) is Lost.RETENTION
+    assert judge(position_at(), purged=NOW) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seen": Snapshot(201)}, {"reading": Snapshot(201)}, {"seen": Snapshot(151), "reading": Snapshot(150)}],
+)
+def test_a_position_of_the_future_is_told_so_within_one_incarnation(changes: dict[str, Snapshot]) -> None:
+    """Across incarnations xids compare to nothing, so it is not judged there."""
+    assert judge(position_at(**changes)) is Lost.FUTURE
+    assert judge(position_at(**changes, incarnation=Incarnation(1, "11" * 8))) is None
+
+
+def test_any_change_of_what_the_server_says_is_another_incarnation() -> None:
+    """System, database, start time and the random id all count; the system stays comparable."""
+    words = ["7", "5", "1700000000.123", "aaaa"]
+    first = Incarnation.of("/".join(words))
+    assert first.system == 7
+    for index in range(4):
+        changed = "/".join("8" if i == index else word for i, word in enumerate(words))
+        assert Incarnation.of(changed) != first
+
+
+def test_a_system_identifier_beyond_63_bits_is_one_number() -> None:
+    """The server prints it signed; positions carry it unsigned."""
+    assert Incarnation.of("-1/5/1/a").system == 2**64 - 1
+    assert Incarnation.parse(str(Incarnation.of("-1/5/1/a"))) == Incarnation.of("-1/5/1/a")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "1.00", "x.0000000000000000", "-1.0000000000000000", f"{2**64}.00000000"]
+)
+def test_what_is_no_incarnation_is_refused(text: str) -> None:
+    """A stored one that was tampered with is not taken for another."""
+    with pytest.raises(ValueError):
+        Incarnation.parse(text)
