@@ -1,0 +1,285 @@
+"""The socket under uvicorn: what is sent arrives, what arrives is told, and how it ends."""
+
+import asyncio
+import gc
+
+import pytest
+import websockets
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Opcode
+
+from app.gateway.uvicorn_host import HostOptions
+from app.gateway.uvicorn_host.handshake import HandshakeProtocol
+from app.gateway.uvicorn_host.requests import RequestHeadLimit
+
+from .hosted import Hosted, hosted
+from .raw import RawClient, frame, raw_client
+from .recorder import Recorder
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+
+async def test_everything_sent_arrives_in_order_whatever_its_size(host: Hosted) -> None:
+    """Frames of every length encoding come through whole, between a thousand small ones."""
+    sizes = [0, 1, 125, 126, 127, 65_535, 65_536, 300_000]
+    messages = [b"x" * size for size in sizes] + [b"%d" % number for number in range(1000)]
+    async with websockets.connect(host.url, max_size=None) as client:
+        connection = await host.connection()
+        for message in messages:
+            connection.socket.send(message)
+        received = [await client.recv(decode=False) for _ in messages]
+
+    assert received == messages
+
+
+async def test_an_attached_connection_leaves_no_task_and_no_handshake_behind(host: Hosted) -> None:
+    """Once attached, the ASGI task, uvicorn's protocols and the parser are gone without the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with websockets.connect(host.url):
+            await host.connection()
+            await asyncio.sleep(0)
+            left = [
+                each for each in gc.get_objects() if isinstance(each, HandshakeProtocol | RequestHeadLimit)
+            ]
+            assert left == []
+            assert not host.server.server_state.tasks
+            assert len(host.server.server_state.connections) == 1
+    finally:
+        gc.enable()
+
+
+async def test_a_ping_is_reported_when_the_client_has_answered_it(host: Hosted) -> None:
+    """The pong to our ping is told, after everything the client sent before it."""
+    async with websockets.connect(host.url) as client:
+        connection = await host.connection()
+        await client.send("before")
+        connection.socket.ping()
+
+        assert await connection.next() == ("text", "before")
+        assert await connection.next() == ("pong", None)
+        assert connection.socket.confirms
+
+
+async def test_a_pong_nobody_asked_for_is_not_reported(host: Hosted) -> None:
+    """Unsolicited pongs, and those with another payload, confirm nothing."""
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        connection = await host.connection()
+        client.send(frame(Opcode.PONG))
+        connection.socket.ping()
+        _, payload = await client.read_frame()
+        client.send(frame(Opcode.PONG, b"other"))
+        client.send(frame(Opcode.PONG, payload))
+        client.send(frame(Opcode.PONG, payload))
+        client.send(frame(Opcode.TEXT, b"after"))
+
+        assert [await connection.next(), await connection.next()] == [("pong", None), ("text", "after")]
+
+
+async def test_a_client_ping_is_answered_with_its_payload(host: Hosted) -> None:
+    """A client that checks whether we live gets its answer; of several at once, the last."""
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        client.send(frame(Opcode.PING, b"first") + frame(Opcode.PING, b"second"))
+        assert await client.read_frame() == (Opcode.PONG, b"second")
+        client.send(frame(Opcode.PING))
+        assert await client.read_frame() == (Opcode.PONG, b"")
+
+
+async def test_a_client_may_speak_before_it_is_accepted(host: Hosted) -> None:
+    """What arrives between the request and the accept is told after it, in order and complete."""
+    host.gate.clear()
+    async with raw_client(host.address) as client:
+        handshake = asyncio.create_task(client.handshake())
+        await _until_upgraded(host)
+        early = frame(Opcode.TEXT, b"one") + frame(Opcode.TEXT, b"two")
+        client.send(early[:-2])
+        await asyncio.sleep(0.05)
+        host.gate.set()
+        assert (await handshake).startswith(b"HTTP/1.1 101")
+        connection = await host.connection()
+        client.send(early[-2:])
+
+        assert [await connection.next(), await connection.next()] == [("text", "one"), ("text", "two")]
+
+
+async def test_a_client_that_leaves_before_the_accept_is_told_as_closed(host: Hosted) -> None:
+    """A connection that is gone by the time of the accept ends like any other."""
+    host.gate.clear()
+    async with raw_client(host.address) as client:
+        handshake = asyncio.create_task(client.handshake())
+        await _until_upgraded(host)
+        handshake.cancel()
+        client.reset()
+        await _until_empty(host)
+        host.gate.set()
+
+
+async def test_an_application_that_does_not_attach_gets_uvicorns_own_protocol(host: Hosted) -> None:
+    """Plain ASGI WebSockets beside ours keep working."""
+    async with websockets.connect(host.url.replace("/ws", "/own")) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+
+
+@pytest.mark.parametrize("code", [1001, 4408])
+async def test_close_tells_the_client_the_code_and_waits_for_its_echo(host: Hosted, code: int) -> None:
+    """The client sees code and reason; the connection learns of the end with the same code."""
+    async with websockets.connect(host.url) as client:
+        connection = await host.connection()
+        connection.socket.send(b"last")
+        connection.socket.close(code, "é" * 100)
+
+        assert await client.recv() == "last"
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == code
+        assert closed.value.rcvd.reason == "é" * 61
+        assert await connection.next() == ("closed", code)
+    await _until_empty(host)
+
+
+async def test_after_a_close_nothing_is_sent_or_told_and_nothing_raises(host: Hosted) -> None:
+    """A closed socket takes every call and does nothing."""
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        connection = await host.connection()
+        connection.socket.close(1001)
+        _use(connection)
+        client.send(frame(Opcode.TEXT, b"too late") + frame(Opcode.CLOSE, (1001).to_bytes(2)))
+
+        assert await client.read_close() == 1001
+        assert await connection.next() == ("closed", 1001)
+        _use(connection)
+        connection.socket.abort()
+        await asyncio.sleep(0.05)
+        assert connection.told.empty()
+
+
+async def test_a_client_that_never_echoes_the_close_is_dropped() -> None:
+    """The wait for the echo is bounded."""
+    async with hosted(HostOptions(close_timeout=0.1)) as host, raw_client(host.address) as client:
+        await client.handshake()
+        connection = await host.connection()
+        connection.socket.close(1001)
+        assert await client.read_close() == 1001
+        assert await connection.next() == ("closed", 1001)
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"), [((1000).to_bytes(2) + b"bye", 1000), ((4000).to_bytes(2), 4000), (b"", 1005)]
+)
+async def test_a_client_that_closes_gets_its_code_back(host: Hosted, payload: bytes, code: int) -> None:
+    """The close frame is echoed as it came, and told."""
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        connection = await host.connection()
+        client.send(frame(Opcode.CLOSE, payload) + frame(Opcode.TEXT, b"ignored"))
+        assert await client.read_frame() == (Opcode.CLOSE, payload)
+        assert await client.read_to_end() == b""
+        assert await connection.next() == ("closed", code)
+
+
+@pytest.mark.parametrize("way", [RawClient.reset, RawClient.end])
+async def test_a_client_that_vanishes_is_told_as_dropped(host: Hosted, way: object) -> None:
+    """A connection that ends without a close frame has no code."""
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        connection = await host.connection()
+        way(client)  # type: ignore[operator]
+        assert await connection.next() == ("closed", None)
+    await _until_empty(host)
+
+
+async def test_abort_drops_the_connection_at_once(host: Hosted) -> None:
+    """No close frame, no waiting."""
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        connection = await host.connection()
+        connection.socket.send(b"never written")
+        connection.socket.abort()
+        assert await client.read_to_end() == b""
+        assert await connection.next() == ("closed", None)
+        connection.socket.abort()
+
+
+async def test_a_reader_that_falls_behind_makes_the_socket_unwritable_until_it_reads() -> None:
+    """`writable` follows the transport's buffer, and its return is told once."""
+    async with hosted() as host, raw_client(host.address, limit=1024) as client:
+        await client.handshake()
+        connection = await host.connection()
+        sent = 0
+        while connection.socket.writable:
+            connection.socket.send(b"x" * 50_000)
+            sent += 1
+            await asyncio.sleep(0)
+        for _ in range(sent):
+            await client.read_frame()
+        assert await connection.next() == ("writable", None)
+        assert connection.socket.writable
+        assert connection.told.empty()
+
+
+async def test_a_burst_beyond_the_high_water_mark_shows_before_the_loop_turns() -> None:
+    """A connection that sends in a loop while the socket is writable stops by itself."""
+    async with hosted() as host, raw_client(host.address, limit=1024) as client:
+        await client.handshake()
+        connection = await host.connection()
+        sent = 0
+        while connection.socket.writable:
+            connection.socket.send(b"x" * 10_000)
+            sent += 1
+            assert sent < 10_000
+
+
+async def test_a_peer_that_stopped_reading_can_be_dropped() -> None:
+    """Abort does not wait for a buffer nobody empties; neither does close, for longer than its time."""
+    async with hosted(HostOptions(close_timeout=0.1)) as host:
+        for end in (lambda socket: socket.abort(), lambda socket: socket.close(4408)):
+            async with raw_client(host.address, limit=1024) as client:
+                await client.handshake()
+                connection = await host.connection()
+                while connection.socket.writable:
+                    connection.socket.send(b"x" * 50_000)
+                    await asyncio.sleep(0)
+                end(connection.socket)
+                assert (await connection.next())[0] == "closed"
+            await _until_empty(host)
+
+
+async def test_pongs_do_not_pile_up_for_a_peer_that_does_not_read_them() -> None:
+    """While the socket is not writable, pings go unanswered: their answers would be kept without bound."""
+    async with hosted() as host, raw_client(host.address, limit=1024) as client:
+        await client.handshake()
+        connection = await host.connection()
+        while connection.socket.writable:
+            connection.socket.send(b"x" * 50_000)
+            await asyncio.sleep(0)
+        [live] = host.server.server_state.connections
+        before = live._transport.get_write_buffer_size()
+        for _ in range(100):
+            client.send(frame(Opcode.PING, b"x" * 125))
+        client.send(frame(Opcode.TEXT, b"done"))
+        assert await connection.next() == ("text", "done")
+        assert live._transport.get_write_buffer_size() <= before
+
+
+def _use(connection: Recorder) -> None:
+    connection.socket.send(b"more")
+    connection.socket.ping()
+    connection.socket.close(1000)
+
+
+async def _until_upgraded(host: Hosted) -> None:
+    async with asyncio.timeout(10):
+        while not host.server.server_state.tasks:
+            await asyncio.sleep(0.01)
+
+
+async def _until_empty(host: Hosted) -> None:
+    async with asyncio.timeout(10):
+        while host.server.server_state.connections:
+            await asyncio.sleep(0.01)
