@@ -14,15 +14,18 @@ from tests.unit.core.model import Table
 HERE = Incarnation(1, "00" * 8)
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
+WRITER = st.integers(0, 3)
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("begin"), st.just(0)),
-        st.tuples(st.just("insert"), st.integers(0, 3)),
-        st.tuples(st.just("commit"), st.integers(0, 3)),
-        st.tuples(st.just("roll back"), st.integers(0, 3)),
+        st.tuples(st.just("insert"), WRITER),
+        st.tuples(st.just("insert"), WRITER),
+        st.tuples(st.just("commit"), WRITER),
+        st.tuples(st.just("roll back"), WRITER),
         # A read that is cut after so many rows, and resumed by the next one.
-        st.tuples(st.just("read"), st.integers(0, 6)),
+        st.tuples(st.just("read"), st.integers(0, 3)),
+        st.tuples(st.just("read"), st.integers(0, 3)),
     ),
+    min_size=10,
     max_size=80,
 )
 
@@ -54,23 +57,37 @@ class Reader:
 
 
 def play(table: Table, steps: list[tuple[str, int]], reader: Reader) -> None:
+    writers: dict[int, int] = {}
     for what, number in steps:
-        running = sorted(table.open)
         match what:
-            case "begin" if len(running) < 4:
-                table.begin()
-            case "insert" if running:
-                table.insert(running[number % len(running)])
-            case "commit" if running:
-                table.commit(running[number % len(running)])
-            case "roll back" if running:
-                table.roll_back(running[number % len(running)])
+            case "insert":
+                if number not in writers:
+                    writers[number] = table.begin()
+                table.insert(writers[number])
+            case "commit" if number in writers:
+                table.commit(writers.pop(number))
+            case "roll back" if number in writers:
+                table.roll_back(writers.pop(number))
             case "read":
                 reader.read(number)
     for xid in sorted(table.open):
         table.commit(xid)
     reader.read(1000)
     reader.read(1000)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 12), st.data())
+def test_a_position_has_what_the_definition_says(
+    xid: int, row_id: int, after_id: int, data: st.DataObject
+) -> None:
+    """All of `seen`, and of `reading` the rows up to `after_id`; of a later transaction nothing."""
+    seen = Snapshot(5, data.draw(st.frozensets(st.integers(1, 4))))
+    reading = Snapshot(9, data.draw(st.frozensets(st.integers(1, 8))))
+    position = Position(seen, NOW, HERE, reading, after_id)
+    assert position.has(xid, row_id) == (
+        (xid < 5 and xid not in seen.in_progress)
+        or (xid < 9 and xid not in reading.in_progress and row_id <= after_id)
+    )
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
