@@ -93,14 +93,16 @@ def _delete(table: str, returning: str) -> str:
     return f"DELETE FROM {table} AS r USING mine WHERE r.id = mine.id RETURNING {returning}"
 
 
-_UNLETTERED = "NOT EXISTS (SELECT FROM realtime_dead_letters AS l WHERE l.event_id = r.id)"
+# With OFFSET, here and below, it is looked up for each row; without, the planner may read all letters first.
+_UNLETTERED = "NOT EXISTS (SELECT FROM realtime_dead_letters AS l WHERE l.event_id = r.id OFFSET 0)"
 _LETTERS = """
 INSERT INTO realtime_dead_letters (event_id, user_id, reason, attempts)
 SELECT c.id, c.user_id, 'expired', c.attempts FROM changed AS c {where} ON CONFLICT DO NOTHING"""
 _SOMEBODY_WAITED = """
 WHERE c.device_id IS NULL OR EXISTS (
     SELECT FROM users_devices AS d
-    WHERE d.user_id = c.user_id AND d.platform IN ('ios', 'android') AND d.id <> c.device_id)"""
+    WHERE d.user_id = c.user_id AND d.platform IN ('ios', 'android') AND d.id <> c.device_id
+    OFFSET 0)"""
 
 EXPIRE_EVENTS = Sweep(
     Turn.EXPIRE,
@@ -163,7 +165,8 @@ PURGE_COMMANDS = Sweep(
         old=f"r.created_at < {_BEFORE}",
         # While rows of a deleted user are left, the command is what keeps them from being delivered.
         wanted=f"""(r.created_at < {_BEFORE} AND (r.kind <> 'user_deleted' OR NOT EXISTS (
-                    SELECT FROM realtime_events AS e WHERE e.user_id = r.user_id AND e.id < r.id)))""",
+                    SELECT FROM realtime_events AS e
+                    WHERE e.user_id = r.user_id AND e.id < r.id OFFSET 0)))""",
         change=_delete("realtime_commands", "r.id"),
         then={},
     ),
