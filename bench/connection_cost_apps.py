@@ -106,7 +106,7 @@ class _Idle:
     def on_too_large(self) -> None: ...
     def on_pong(self) -> None: ...
     def on_writable(self) -> None: ...
-    def on_closed(self, code: int | None) -> None:
+    def on_closed(self, _code: int | None) -> None:
         _sockets.remove(self._socket)
 
 
@@ -137,7 +137,7 @@ async def _lifespan(receive: Any, send: Any, *, with_host: bool = False) -> None
 
     await receive()
     if with_host:
-        print(install(find_server(), HostOptions(), nothing_to_drain))
+        assert not install(find_server(), HostOptions(), nothing_to_drain).missing
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})

@@ -106,6 +106,12 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
                 super().data_received(bytes(early))
         return await super().receive()
 
+    async def send(self, message: Any) -> None:
+        """Note that a refusal completes the handshake too; uvicorn would log an error for each."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
     def _extensions(self) -> dict[str, Any]:
         return cast("dict[str, Any]", self.scope["extensions"])
 

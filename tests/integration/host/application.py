@@ -90,11 +90,11 @@ async def _live(receive: Any, send: Any) -> None:
 
 async def _drain() -> None:
     _say(f"draining {len(_open)}")
-    for socket in list(_open):
+    for socket in _open:
         socket.close(1001, "going away")
     if os.environ.get("DRAIN") == "never":
         await asyncio.Event().wait()
 
 
 def _say(text: object) -> None:
-    print(text, f"[{os.getpid()}]", flush=True)
+    print(text, f"[{os.getpid()}]", flush=True)  # noqa: T201

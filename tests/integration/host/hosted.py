@@ -8,9 +8,9 @@ from typing import Any
 import uvicorn
 
 from app.gateway.asgi_socket import serve_socket
-from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, install
+from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, inside, install
 
-from .recorder import PATIENCE, Recorder
+from .recorder import PATIENCE, Recorder, eventually
 
 
 class Hosted:
@@ -93,13 +93,10 @@ async def hosted(options: HostOptions | None = None, **config: Any) -> AsyncIter
     application.server = server
     serving = asyncio.create_task(server.serve())
     try:
-        async with asyncio.timeout(PATIENCE):
-            while not server.started:
-                assert not serving.done(), serving.result()
-                await asyncio.sleep(0.01)
+        await eventually(lambda: server.started or serving.done())
+        assert server.started
         yield application
     finally:
         server.should_exit = True
-        for connection in list(server.server_state.connections):
-            getattr(connection, "abort", connection.transport.abort if hasattr(connection, "transport") else None)()
+        inside.abort_connections(server)
         await asyncio.wait_for(serving, PATIENCE)

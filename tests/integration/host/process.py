@@ -3,13 +3,13 @@
 import asyncio
 import os
 import re
-from signal import SIGKILL, Signals
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from signal import SIGKILL, Signals
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 30.0

@@ -1,11 +1,19 @@
 """What a socket told its connection, for a test to wait for."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from app.gateway.socket import Socket
 
 PATIENCE = 10.0
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait for what uvicorn tells nobody about. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 class Recorder:

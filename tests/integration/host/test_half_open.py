@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import socket
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from app.gateway.uvicorn_host import HostOptions
 
 from .hosted import Hosted, hosted
 from .raw import RawClient, raw_client
+from .recorder import eventually
 
 pytestmark = [
     pytest.mark.usefixtures("quiet"),
@@ -80,8 +82,6 @@ async def test_a_websocket_outlives_the_handshake_timeout(parser: str) -> None:
 
 async def test_what_is_sent_must_be_acknowledged_in_time(parser: str) -> None:
     """TCP_USER_TIMEOUT stands on HTTP connections, and at its own value on WebSockets."""
-    import socket
-
     options = HostOptions(request_user_timeout=30, socket_user_timeout=90)
     async with hosted(options, http=parser) as host, raw_client(host.address) as client:
         timeout = _user_timeout(await _only_connection(host), socket.TCP_USER_TIMEOUT)
@@ -100,9 +100,7 @@ async def _dribble(client: RawClient) -> None:
 
 
 async def _only_connection(host: Hosted) -> object:
-    async with asyncio.timeout(10):
-        while not host.server.server_state.connections:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: host.server.server_state.connections)
     [connection] = host.server.server_state.connections
     return connection
 

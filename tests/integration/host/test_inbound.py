@@ -1,5 +1,7 @@
 """The layer above a frame, without I/O: messages come out as they went in, however they were cut."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
@@ -31,10 +33,6 @@ def feed(*chunks: bytes, limit: int = LIMIT) -> list[Arrival]:
     return [arrival for chunk in chunks for arrival in inbound.feed(chunk)]
 
 
-def expected(text: str) -> Arrival:
-    return Text(text) if len(text.encode()) <= LIMIT else TooLarge()
-
-
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[bytes, list[Arrival]]:
     """A client's byte stream and what it says: messages in fragments, with pings between them."""
@@ -45,7 +43,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[Arrival]]:
         cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=4)))
         bounds = [0, *cuts, len(data)]
         size, told = 0, False
-        for number, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for number, (start, end) in enumerate(pairwise(bounds)):
             last = number == len(bounds) - 2
             stream += masked(Opcode.CONT if number else Opcode.TEXT, data[start:end], fin=last)
             size += end - start
@@ -67,7 +65,7 @@ def test_messages_come_out_as_they_went_in(stream: tuple[bytes, list[Arrival]], 
     raw, arrivals = stream
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
     bounds = [0, *cuts, len(raw)]
-    chunks = [raw[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    chunks = [raw[start:end] for start, end in pairwise(bounds)]
     assert feed(*chunks) == arrivals
 
 

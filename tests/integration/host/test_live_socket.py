@@ -14,7 +14,7 @@ from app.gateway.uvicorn_host.requests import RequestHeadLimit
 
 from .hosted import Hosted, hosted
 from .raw import RawClient, frame, raw_client
-from .recorder import Recorder
+from .recorder import Recorder, eventually
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -274,12 +274,8 @@ def _use(connection: Recorder) -> None:
 
 
 async def _until_upgraded(host: Hosted) -> None:
-    async with asyncio.timeout(10):
-        while not host.server.server_state.tasks:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: host.server.server_state.tasks)
 
 
 async def _until_empty(host: Hosted) -> None:
-    async with asyncio.timeout(10):
-        while host.server.server_state.connections:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not host.server.server_state.connections)

@@ -73,7 +73,9 @@ async def test_a_uvicorn_that_has_changed_inside_only_costs_what_has_changed() -
 
     server = configured(http_protocol_class=Changed)
     report = install(server, HostOptions(), nothing)
-    assert report.missing == {"half-open handshakes": "this uvicorn has no connections, cycle, loop, transport"}
+    assert report.missing == {
+        "half-open handshakes": "this uvicorn has no connections, cycle, loop, transport"
+    }
     assert server.config.http_protocol_class is Changed
 
 

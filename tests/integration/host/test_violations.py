@@ -35,7 +35,9 @@ async def test_a_message_above_the_limit_is_told_and_the_next_one_arrives(host: 
     [
         pytest.param(frame(Opcode.TEXT, b"\xff"), 1007, id="invalid UTF-8"),
         pytest.param(
-            frame(Opcode.TEXT, b"\xc3", fin=False) + frame(Opcode.CONT, b"x"), 1007, id="cut UTF-8 in fragments"
+            frame(Opcode.TEXT, b"\xc3", fin=False) + frame(Opcode.CONT, b"x"),
+            1007,
+            id="cut UTF-8 in fragments",
         ),
         pytest.param(frame(Opcode.CLOSE, b"\x03\xe8\xff"), 1007, id="invalid UTF-8 in a close reason"),
         pytest.param(b"\x81\x01x", 1002, id="not masked"),
@@ -65,7 +67,9 @@ async def test_a_violation_closes_the_connection_with_its_code(host: Hosted, raw
 @pytest.mark.parametrize(
     "request_head",
     [
-        pytest.param(b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", id="no key"),
+        pytest.param(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", id="no key"
+        ),
         pytest.param(
             b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 12\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
