@@ -3,10 +3,12 @@
 Routes and lifespan, nothing else.
 """
 
+import json
 import logging
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
@@ -59,9 +61,17 @@ def create_app() -> RealTime:
     application = RealTime(title="MindVibe Real-Time", version=version("mindvibe-realtime"))
     # Whoever may read a user id may connect, as before; issue-wide authentication narrows both.
     application.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+    application.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
     application.include_router(health.router(lambda: application.service.health))
     application.include_router(devices.router(lambda: application.service.registry))
     return application
+
+
+async def _tell_what_is_wrong(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """Answer 422 without repeating the request: it may hold a device token, or what no answer can hold."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    told = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]
+    return Response(json.dumps({"detail": told}), 422, media_type="application/json")
 
 
 app = create_app()

@@ -1,12 +1,19 @@
 """Devices as the rest of the service sees them."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import asyncpg
+from sqlalchemy.exc import DBAPIError
 
 from app.core.position import Horizon
 from app.core.reads import Unavailable
 from app.store import devices, reads
 from app.store.database import UNREACHABLE, Database
 from app.store.devices import Connected, DeviceRow
+
+log = logging.getLogger(__name__)
 
 
 class Registry:
@@ -17,42 +24,43 @@ class Registry:
 
     async def connect(self, user_id: str, device_token: str) -> Connected | None:
         """Mark a device active and begin its next generation; None when the user has no such device."""
-        try:
+        with _reaching_the_database():
             async with self._database.driver() as connection:
                 return await devices.connect(connection, user_id, device_token)
-        except (*UNREACHABLE, asyncpg.PostgresError) as error:
-            raise Unavailable(type(error).__name__) from error
 
     async def register(
         self, user_id: str, device_token: str, platform: str, previous_token: str | None
     ) -> tuple[DeviceRow, bool]:
         """Register or refresh a device; returns it and whether it is new. Raises UnknownUser."""
-        # Read before the device is written: what is committed in between is read again, never missed.
-        now = await self._horizon()
-        try:
+        with _reaching_the_database():
+            # Read before the device is written: what is committed in between is read again, never missed.
+            now = await self._horizon()
             return await devices.register(
                 self._database, user_id, device_token, platform, previous_token, now
             )
-        except UNREACHABLE as error:
-            raise Unavailable(type(error).__name__) from error
 
     async def of_user(self, user_id: str) -> list[DeviceRow]:
         """A user's devices, oldest first."""
-        try:
+        with _reaching_the_database():
             return await devices.of_user(self._database, user_id)
-        except UNREACHABLE as error:
-            raise Unavailable(type(error).__name__) from error
 
     async def remove(self, user_id: str, device_id: int) -> bool:
         """Remove a device; its connections are closed by the command this leaves."""
-        try:
+        with _reaching_the_database():
             return await devices.remove(self._database, user_id, device_id)
-        except UNREACHABLE as error:
-            raise Unavailable(type(error).__name__) from error
 
     async def _horizon(self) -> Horizon:
-        try:
-            async with self._database.driver() as connection:
-                return await reads.horizon(connection)
-        except (*UNREACHABLE, asyncpg.PostgresError, reads.Unfit) as error:
-            raise Unavailable(type(error).__name__) from error
+        async with self._database.driver() as connection:
+            return await reads.horizon(connection)
+
+
+@contextmanager
+def _reaching_the_database() -> Iterator[None]:
+    try:
+        yield
+    except (*UNREACHABLE, asyncpg.PostgresError, reads.Unfit) as error:
+        # Only the kind: the message may quote a device token.
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        kind = type(cause.__cause__ or cause).__name__
+        log.warning("devices cannot be looked up: %s", kind)
+        raise Unavailable(kind) from error

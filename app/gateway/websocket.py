@@ -100,16 +100,24 @@ class WebSocketEndpoint:
         user_id = query.get("user_id", "")
         if not user_id or len(user_id) > MAX_ID or "\x00" in user_id:
             return NO_USER
-        if len(self._hub.of(user_id)) >= self._admission.per_user:
+        if self._has_too_many(user_id):
             return TOO_MANY
         token = query.get("device_token") or _header(scope, b"x-device-token")
         if token is None:
             return user_id, None
+        if len(token) > MAX_ID or "\x00" in token:
+            return NO_SUCH_DEVICE
         try:
             device = await self._devices.connect(user_id, token)
         except Unavailable:
             return TRY_LATER
-        return NO_SUCH_DEVICE if device is None else (user_id, device)
+        if device is None:
+            return NO_SUCH_DEVICE
+        # Others may have come while the device was looked up.
+        return TOO_MANY if self._has_too_many(user_id) else (user_id, device)
+
+    def _has_too_many(self, user_id: str) -> bool:
+        return len(self._hub.of(user_id)) >= self._admission.per_user
 
     def _connected(self, user_id: str, device: Device | None) -> Callable[[Socket], SocketEvents]:
         def open_events(socket: Socket) -> SocketEvents:

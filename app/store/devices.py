@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Text, cast, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -12,6 +12,7 @@ from app.core.position import Horizon, Incarnation, Position
 from app.core.snapshot import Snapshot
 from app.store.database import Database
 from app.store.tables import users_devices
+from app.store.types import Snapshot as SnapshotType
 
 MOBILE = frozenset({"ios", "android"})
 
@@ -93,7 +94,8 @@ async def register(
     `previous_token` renames, so that the position stays when a push token rotates. Raises UnknownUser.
     """
     start = {
-        "position_seen": str(now.snapshot),
+        # The driver takes a snapshot in parts; as text it needs a cast.
+        "position_seen": cast(literal(str(now.snapshot), Text), SnapshotType),
         "position_reading": None,
         "position_after_id": 0,
         "position_taken_at": now.taken_at,
@@ -134,6 +136,8 @@ async def register(
             ).returning(*_SHOWN)
             return DeviceRow(*(await transaction.execute(moved)).one()), True
     except IntegrityError as error:
+        if getattr(error.orig, "sqlstate", None) != asyncpg.ForeignKeyViolationError.sqlstate:
+            raise  # somebody else registered the token meanwhile: to be tried again
         raise UnknownUser(user_id) from error
 
 

@@ -1,0 +1,115 @@
+"""A real service per module, on a database of the module's own; users are new in every test.
+
+After every test the log is looked through: a traceback or an error fails the test that caused it.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import asyncpg
+import pytest
+
+from tests.support.client import Client, open_client
+from tests.support.postgres import Database, Servers, create_database, drop_database
+from tests.support.server import PATIENCE, Server
+
+T = TypeVar("T")
+StartServer = Callable[..., Server]
+Connect = Callable[..., Awaitable[Client]]
+Eventually = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+
+
+def aside(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine outside the loops of the tests."""
+    results: list[T] = []
+    thread = threading.Thread(target=lambda: results.append(asyncio.run(work)))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+@pytest.fixture(scope="module")
+def house(servers: Servers) -> Iterator[Database]:
+    """The migrated database of this module."""
+    database = aside(create_database(servers.shared(max(servers.installations))))
+    yield database
+    aside(drop_database(database))
+
+
+@pytest.fixture(scope="module")
+def server_settings() -> dict[str, Any]:
+    """Settings of the module's service; a module that needs others overrides this."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def module_server(house: Database, server_settings: dict[str, Any]) -> Iterator[Server]:
+    """The service of this module."""
+    server = Server(house.url, **server_settings)
+    aside(server.ready())
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def server(module_server: Server) -> Iterator[Server]:
+    """The service of this module, whose log must stay clean."""
+    since = len(module_server.log)
+    yield module_server
+    assert module_server.mishaps(since) == ""
+
+
+@pytest.fixture
+def start_server() -> Iterator[StartServer]:
+    """Start services of the test's own, not waited for; gone after the test, and their logs looked through."""
+    started: list[Server] = []
+
+    def start(database_url: str | None, *arguments: str, **options: Any) -> Server:
+        started.append(Server(database_url, *arguments, **options))
+        return started[-1]
+
+    yield start
+    mishaps = [server.mishaps() for server in started]
+    for server in started:
+        server.end()
+    assert "".join(mishaps) == ""
+
+
+@pytest.fixture
+async def host(house: Database) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as the host's, to the module's database."""
+    connection = await asyncpg.connect(house.url)
+    yield connection
+    await connection.close(timeout=PATIENCE)
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Connect as a user, `await connect(server, "ada", device_token=…)`; returns when `connected` came."""
+    made: list[Client] = []
+
+    async def open_one(
+        server: Server, user_id: str, headers: dict[str, str] | None = None, **query: str
+    ) -> Client:
+        client = await open_client(server.address, headers, user_id=user_id, **query)
+        made.append(client)
+        await client.until(lambda one: one.messages)
+        return client
+
+    yield open_one
+    for client in made:
+        await client.vanish()
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """Wait until something is true that nobody tells."""
+
+    async def wait(met: Callable[[], Awaitable[object]]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not await met():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.03)
+
+    return wait
