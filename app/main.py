@@ -13,8 +13,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
-from app.bootstrap import Service, StartupError
+from app.bootstrap import Service
 from app.devices import endpoints as devices
+from app.preparation import StartupError
 from app.settings import Settings
 from app.telemetry import health
 from app.telemetry.logging import configure

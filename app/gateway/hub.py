@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable, Iterable
 
+from app.core import commands
 from app.core.close_codes import CloseCode
+from app.core.commands import Command
 from app.core.messages import Message
 from app.core.position import Pass
 from app.gateway.connection import Connection
@@ -60,6 +62,19 @@ class Hub:
     def completed(self, done: Pass) -> None:
         """Note that every row of a pass has been routed."""
         self.routed = done
+
+    def obey(self, command: Command) -> None:
+        """Close what a command says; kinds that ask nothing of connections are passed over."""
+        user_id, device_id = command.user_id, command.device_id
+        if user_id is None:
+            return
+        match command.kind:
+            case commands.USER_DELETED:
+                self.close_user(user_id, CloseCode.NOT_ALLOWED, "this user was deleted")
+            case commands.DISCONNECT:
+                self.close_user(user_id, CloseCode.NOT_ALLOWED, "disconnected by the host")
+            case commands.DEVICE_REMOVED if device_id is not None:
+                self.close_device(user_id, device_id, CloseCode.NOT_ALLOWED, "this device was removed")
 
     def close_user(self, user_id: str, code: CloseCode, reason: str) -> None:
         """Close every connection of a user."""

@@ -16,6 +16,7 @@ import asyncpg
 from sqlalchemy import URL
 
 from app.store.database import UNREACHABLE
+from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,12 @@ class Listener:
         """When the listener last proved itself, on the monotonic clock."""
         self.failure: str | None = "not connected yet"
         """Why it does not hear, in one line; None while it does."""
+
+    def state(self) -> State:
+        """For health: degraded while no bell is heard, since the sweep then finds what is new."""
+        age = None if self.echoed_at is None else round(time.monotonic() - self.echoed_at, 3)
+        details = {"listening": self.failure is None, "echo_age_seconds": age}
+        return State(details, (f"listener: {self.failure}",) if self.failure else ())
 
     async def run(self) -> None:
         """Listen until cancelled, reconnecting with backoff and jitter."""

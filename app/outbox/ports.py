@@ -1,20 +1,11 @@
 """What the outbox needs of the rest: somewhere to put rows, and someone to tell how busy it is."""
 
 from collections.abc import Container
-from dataclasses import dataclass
 from typing import Protocol
 
+from app.core.commands import Command
 from app.core.messages import Message
 from app.core.position import Pass
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A row of `realtime_commands`: something every process must do to a user's connections."""
-
-    kind: str
-    user_id: str | None
-    device_id: int | None
 
 
 class Outlet(Protocol):

@@ -14,6 +14,7 @@ import asyncpg
 from app.core.position import Position
 from app.store import receipts
 from app.store.database import UNREACHABLE, Database
+from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,11 @@ class Receipts:
     def unwritten(self) -> int:
         """Rows and positions that wait to be written."""
         return len(self._events) + len(self._sync_rows) + len(self._positions)
+
+    def state(self) -> State:
+        """For health: degraded while they cannot be written."""
+        reasons = (f"receipts: {self.failure}",) if self.failure else ()
+        return State({"unwritten": self.unwritten, "written": self.written}, reasons)
 
     def is_unwritten(self, row_id: int) -> bool:
         """Whether a row has reached its user although the table does not say so yet."""

@@ -21,16 +21,18 @@ from datetime import timedelta
 
 import asyncpg
 
+from app.core.commands import Command
 from app.core.messages import Message
 from app.core.position import Pass, Position
 from app.core.rate import Load
 from app.core.reads import Interrupted
 from app.core.recent import Recent
-from app.outbox.ports import Command, Outlet
+from app.outbox.ports import Outlet
 from app.outbox.walk import PageSize, Walk, all_but
 from app.store import bells, reads
 from app.store.database import UNREACHABLE, Database
 from app.store.reads import EVERYTHING, Row, Unfit, Unseen
+from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,17 @@ class Tail:
     def wake(self) -> None:
         """Look at the outbox now; wakes that come while it looks collapse into one."""
         self._wake.set()
+
+    def state(self) -> State:
+        """For health: degraded when nothing has been read for ten sweeps."""
+        lag = None if self.read_at is None else round(time.monotonic() - self.read_at, 3)
+        details = {
+            "lag_seconds": lag,
+            "rows_per_second": round(self.rows_per_second, 1),
+            "busy": self._load.busy,
+        }
+        behind = lag is not None and lag > 10 * self._timing.sweep
+        return State(details, (f"tail: nothing read for {lag} s",) if behind else ())
 
     async def run(self) -> None:
         """Read until cancelled; a database that goes away is waited for."""

@@ -14,7 +14,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from app.core.messages import timestamp
-from app.telemetry.health import State
+from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import logging
 
 from app.store import bells, inspection
 from app.store.database import Database
-from app.telemetry.health import State
+from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
 

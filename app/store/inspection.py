@@ -43,7 +43,7 @@ async def inspect(connection: asyncpg.Connection) -> Findings:
         raise Unusable("the role may not read the service's tables: run ops/grants.sql") from None
     if revision != REVISION:
         raise Unusable(
-            f"the database is at migration {revision}, this version needs {REVISION}: run `alembic upgrade head`"
+            f"the database is at migration {revision} and should be at {REVISION}: run `alembic upgrade head`"
         )
     in_place = await connection.fetch(
         """

@@ -1,25 +1,13 @@
 """Health for people and readiness for load balancers, asked of the parts at the moment of asking."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from app.core.messages import timestamp
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What one part says of itself: `details` for health, `reasons` when something is wrong.
-
-    `ready`: whether the process should get traffic as far as this part knows.
-    """
-
-    details: dict[str, Any] = field(default_factory=dict)
-    reasons: tuple[str, ...] = ()
-    ready: bool = True
+from app.telemetry.state import State
 
 
 class Health:

@@ -1,0 +1,16 @@
+"""What every process must do to a user's connections: rows of `realtime_commands`."""
+
+from dataclasses import dataclass
+
+USER_DELETED = "user_deleted"
+DISCONNECT = "disconnect"
+DEVICE_REMOVED = "device_removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command; which of the ids are set depends on its kind."""
+
+    kind: str
+    user_id: str | None
+    device_id: int | None
