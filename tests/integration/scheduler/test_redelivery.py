@@ -247,7 +247,7 @@ async def test_what_has_arrived_but_is_not_written_down_is_not_sent_again(
 async def test_a_user_who_catches_up_gets_rows_from_the_read_only(
     host: asyncpg.Connection, start_service: StartService
 ) -> None:
-    """What waits behind a slow client's window is not claimed; a second, live connection takes it."""
+    """What waits behind a slow client's window is not claimed; once the client is live, it can be."""
     service = await start_service()
     user = await add_user(host)
     await log_moods(host, [user], 100)
@@ -268,6 +268,37 @@ async def test_a_user_who_catches_up_gets_rows_from_the_read_only(
     await lose_receipts(host)
     await redelivery(service).run()
     assert await attempts(host) == [1] * 100
+
+
+async def test_a_live_connection_does_not_wait_for_one_that_catches_up(
+    host: asyncpg.Connection, start_service: StartService
+) -> None:
+    """What the live one confirmed and the table forgot goes to it again; the other still has it before it."""
+    service = await start_service()
+    user = await add_user(host)
+    await log_moods(host, [user], 100)
+    slow = await connect(service, user, mute=True)
+    await slow.until(lambda c: len(c.ids) == 32)
+    quick = await connect(service, user)
+    await quick.until(lambda c: len(c.ids) == 100)
+    await lose_receipts(host)
+
+    await redelivery(service).run()
+
+    assert await attempts(host) == [1] * 100
+    assert len(quick.ids) == 200
+    assert len(slow.ids) == 32
+
+
+async def test_a_row_becomes_stale_with_age(host: asyncpg.Connection, pool: Pool) -> None:
+    """Not before the time that is set, which the sending itself may take."""
+    user = await add_user(host)
+    await log_moods(host, [user], 3)
+    async with pool.driver() as connection:
+        await age(host, EVENTS, 20)
+        assert await EVENTS.candidates(connection, [user], Patience(30)) == []
+        await age(host, EVENTS, 40)
+        assert len(await EVENTS.candidates(connection, [user], Patience(30))) == 3
 
 
 async def test_rows_of_users_who_are_away_are_never_touched(
