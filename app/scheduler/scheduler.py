@@ -57,12 +57,17 @@ class Outcome:
 
 
 class Scheduler:
-    """Runs jobs until it is cancelled; what one of them raises is noted and reaches no other."""
+    """Runs jobs until it is cancelled; what one of them raises is noted and reaches no other.
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
+    A job that failed is tried again after `retry_after` seconds, or at its next turn when that is sooner:
+    the failure of one moment must not stay in health until the next hour.
+    """
+
+    def __init__(self, jobs: Iterable[Job], *, retry_after: float = 10.0) -> None:
         self._jobs = {job.name: job for job in jobs}
         self.outcomes = {name: Outcome() for name in self._jobs}
         """By name of the job."""
+        self._retry_after = retry_after
         self._running: dict[str, asyncio.Task[object]] = {}
         self._again: set[str] = set()
         self._clockwork: AsyncIOScheduler | None = None
@@ -99,8 +104,8 @@ class Scheduler:
         """Run a job now; once more when it is just running. Nothing to do while the scheduler is not."""
         if name in self._running:
             self._again.add(name)
-        elif self._clockwork is not None:
-            self._clockwork.modify_job(name, next_run_time=datetime.now(UTC))
+        else:
+            self._run_after(name, 0)
 
     def state(self) -> State:
         """How the jobs do, for health: degraded while the last run of one of them failed."""
@@ -135,7 +140,14 @@ class Scheduler:
                 return
             self._note(job.name, task.exception(), time.monotonic() - began)
             if job.name not in self._again:
-                return
+                break
+        if self.outcomes[job.name].failing and self._retry_after < job.every:
+            self._run_after(job.name, self._retry_after)
+
+    def _run_after(self, name: str, seconds: float) -> None:
+        if self._clockwork is not None:
+            due = datetime.now(UTC) + timedelta(seconds=seconds)
+            self._clockwork.modify_job(name, next_run_time=due)
 
     def _note(self, name: str, error: BaseException | None, seconds: float) -> None:
         outcome = self.outcomes[name]

@@ -16,9 +16,9 @@ PATIENCE = 20.0
 
 
 @asynccontextmanager
-async def running(*jobs: Job) -> AsyncIterator[Scheduler]:
+async def running(*jobs: Job, retry_after: float = 10) -> AsyncIterator[Scheduler]:
     """A scheduler that runs these jobs."""
-    scheduler = Scheduler(jobs)
+    scheduler = Scheduler(jobs, retry_after=retry_after)
     part = Part("scheduler", scheduler.run)
     part.start()
     try:
@@ -101,6 +101,19 @@ async def test_a_failing_job_is_in_health_until_it_works_again() -> None:
     assert working.reasons == ()
     assert working.details["broken"]["last_error"] == "ValueError: no good"
     assert working.details["broken"]["failures"] < working.details["broken"]["runs"]
+
+
+async def test_a_job_that_failed_is_tried_again_before_its_next_turn() -> None:
+    """An hourly job that met a restart of the database does not leave health degraded for an hour."""
+    job = Count(OSError("away"))
+    async with running(Job("hourly", 3600, job.run, first_after=0), retry_after=OFTEN) as scheduler:
+        await job.more(3)
+        job.failure = None
+        await job.more()
+        await asyncio.sleep(5 * OFTEN)
+
+        assert scheduler.state().reasons == ()
+        assert scheduler.outcomes["hourly"].runs - scheduler.outcomes["hourly"].failures == 1
 
 
 async def test_jobs_that_fail_for_one_reason_share_a_line_of_health() -> None:
