@@ -16,9 +16,9 @@ from uuid import uuid4
 from sqlalchemy import URL
 
 from app.core.close_codes import CloseCode
+from app.core.flight import Limits, Pace
 from app.core.rate import Load
 from app.core.recent import Recent
-from app.core.session import Limits, Pace
 from app.devices.registry import Registry
 from app.gateway.connection import Surroundings
 from app.gateway.departure import leave_all

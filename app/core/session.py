@@ -3,18 +3,15 @@
     catching up ──last row of a read sent, nothing shed──▶ live ──queue full──▶ catching up
 
 Catching up, it is handed the pages of a read while rows routed by the tail are held back; the read's
-snapshot says which of them it already has. Live, it is handed rows by the tail. A row sent is in
-flight until the peer answers a ping that was sent after it: then it is confirmed. The window bounds
-what is in flight and the queue what waits, so a slow peer costs a fixed amount and the table is its
-buffer. The window starts small and follows the peer, so that one which takes a message a second is
-asked often enough to be seen taking.
+snapshot says which of them it already has. Live, it is handed rows by the tail. The window (`flight`)
+bounds what is in flight and the queue what waits, so a slow peer costs a fixed amount and the table is
+its buffer.
 
 Rules of this file: no clock, no socket, no database. Whatever is to be done is an action, performed
 in order by the caller; `now` is a monotonic clock's seconds.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from app.core import inbound
@@ -30,38 +27,10 @@ from app.core.actions import (
     StartRead,
 )
 from app.core.close_codes import CloseCode
+from app.core.flight import Flight, Limits, Pace
 from app.core.messages import Message
 from app.core.position import Pass, Position
-from app.core.queue import Queue
-
-FIRST_WINDOW = 32
-SMALLEST_WINDOW = 4
-QUICK_ANSWER = 1.0
-SLOW_ANSWER = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one connection: messages, bytes and seconds."""
-
-    window: int = 256
-    window_bytes: int = 1 << 20
-    queue: int = 256
-    queue_bytes: int = 1 << 20
-    heartbeat_interval: float = 20.0
-    heartbeat_patience: float = 20.0
-    takes_nothing_after: float = 60.0
-    inbound_rate: int = 20
-
-
-@dataclass(slots=True)
-class Pace:
-    """How long, in seconds, a row may stay unconfirmed before a ping asks for it.
-
-    One for all sessions of a process, which lengthens it while it is busy.
-    """
-
-    confirm_after: float = 0.2
+from app.core.queue import Entry, Queue
 
 
 class Phase(Enum):
@@ -88,25 +57,18 @@ class Session:
     """
 
     __slots__ = (
-        "_covered",
-        "_first_unconfirmed_at",
+        "_flight",
         "_found_by",
         "_guard",
         "_held",
-        "_in_flight",
-        "_last_heard",
         "_limits",
         "_owes_undelivered",
-        "_pace",
         "_partial",
         "_pass",
-        "_ping_sent_at",
         "_position",
-        "_progress_at",
         "_read",
         "_ready",
         "_shed",
-        "_window",
         "device_id",
         "phase",
         "takes_sync",
@@ -125,7 +87,7 @@ class Session:
         self.device_id = device_id
         self.takes_sync = takes_sync
         self._limits = limits
-        self._pace = pace
+        self._flight = Flight(limits, pace)
         self._guard: inbound.Guard | None = None
 
         # What the reader has been sent; None until its first read begins.
@@ -142,14 +104,6 @@ class Session:
         self._held = Queue()
         self._shed = False
 
-        self._in_flight = Queue()
-        self._window = min(FIRST_WINDOW, limits.window)
-        self._covered = 0
-        self._ping_sent_at: float | None = None
-        self._first_unconfirmed_at = 0.0
-        self._progress_at = 0.0
-        self._last_heard = 0.0
-
     # ---- what the caller may ask
 
     @property
@@ -160,12 +114,12 @@ class Session:
     @property
     def in_flight(self) -> int:
         """Messages sent and not yet confirmed."""
-        return len(self._in_flight)
+        return len(self._flight)
 
     @property
     def unconfirmed(self) -> list[int]:
         """Ids of what was sent and not yet confirmed, in order."""
-        return [message.id for message, _ in self._in_flight]
+        return [message.id for message, _ in self._flight]
 
     @property
     def waiting(self) -> int:
@@ -176,11 +130,11 @@ class Session:
         """Whether a row is in flight, waiting, or may still come from a read."""
         if self.phase is not Phase.LIVE:
             return True
-        return any(message.id == row_id for queue in (self._in_flight, self._ready) for message, _ in queue)
+        return any(message.id == row_id for queue in (self._flight, self._ready) for message, _ in queue)
 
     def settled_position(self, routed: Pass | None) -> Position | None:
         """What the reader has when nothing is under way, given the last pass routed whole."""
-        if self.phase is not Phase.LIVE or self._in_flight or self._ready or self._position is None:
+        if self.phase is not Phase.LIVE or self._flight or self._ready or self._position is None:
             return None
         if routed is None or routed.incarnation != self._position.incarnation:
             return None
@@ -189,21 +143,13 @@ class Session:
 
     def deadline(self) -> float:
         """When `tick` must be called next; infinity once closed."""
-        if self.phase is Phase.CLOSED:
-            return float("inf")
-        if self._ping_sent_at is not None:
-            if self._in_flight:
-                return self._progress_at + self._limits.takes_nothing_after
-            return self._ping_sent_at + self._limits.heartbeat_patience
-        if self._in_flight:
-            return self._first_unconfirmed_at + self._pace.confirm_after
-        return self._last_heard + self._limits.heartbeat_interval
+        return float("inf") if self.phase is Phase.CLOSED else self._flight.deadline()
 
     # ---- what happens to it
 
     def open(self, now: float) -> list[Action]:
         """Begin with the first read."""
-        self._last_heard = now
+        self._flight.begin(now)
         return self._pump(now)
 
     def begin_read(self, first: Pass, *, partial: bool = False) -> None:
@@ -275,24 +221,18 @@ class Session:
 
     def pong(self, now: float) -> list[Action]:
         """The peer answered the ping: everything sent before it is confirmed."""
-        if self.phase is Phase.CLOSED or self._ping_sent_at is None:
+        if self.phase is Phase.CLOSED or not self._flight.is_asking:
             return []
-        waited = now - self._ping_sent_at
-        self._ping_sent_at = None
-        self._progress_at = self._last_heard = self._first_unconfirmed_at = now
-        actions: list[Action] = []
-        if self._covered:
-            self._adapt_window(waited)
-            actions.append(self._confirm())
-        return actions + self._pump(now)
+        confirmed = self._flight.answered(now)
+        return ([self._confirm(confirmed)] if confirmed else []) + self._pump(now)
 
     def tick(self, now: float) -> list[Action]:
         """Let time pass: ask for a confirmation, keep the peer alive, or give up on it."""
         if now < self.deadline():
             return []
-        if self._ping_sent_at is None:
+        if not self._flight.is_asking:
             return [self._ping(now)]
-        if self._in_flight:
+        if self._flight:
             return self.close(CloseCode.TOOK_NOTHING, "took nothing for too long; reconnect and resume")
         return self.close(CloseCode.INTERNAL_ERROR, "no answer to a ping")
 
@@ -305,12 +245,12 @@ class Session:
 
     def hasten(self, now: float) -> list[Action]:
         """Ask for a confirmation now: the connection is about to be closed."""
-        return [self._ping(now)] if self._in_flight and self._ping_sent_at is None else []
+        return [self._ping(now)] if self._flight.may_ask else []
 
     def closed(self) -> None:
         """The peer is gone: let go of everything; what was in flight stays undelivered."""
         self.phase = Phase.CLOSED
-        for queue in (self._ready, self._held, self._in_flight):
+        for queue in (self._ready, self._held, self._flight):
             queue.clear()
 
     # ---- how it decides
@@ -331,16 +271,13 @@ class Session:
                     self._shed = False
                     self._held.clear()
                     actions.append(StartRead(self._position, self._owes_undelivered))
-        half_full = 2 * len(self._in_flight) >= self._window
-        if self._ping_sent_at is None and (
-            half_full or 2 * self._in_flight.size >= self._limits.window_bytes
-        ):
+        if self._flight.should_ask:
             actions.append(self._ping(now))
         return actions
 
     def _send_ready(self, actions: list[Action], now: float) -> bool:
         """Send what the window takes; whether it has room for more."""
-        while self._has_room():
+        while self._flight.has_room:
             if not self._ready:
                 return True
             message, found_by = self._ready.take()
@@ -349,15 +286,9 @@ class Session:
                     self._found_by, self._pass = found_by, self._own(found_by)
                 if self._pass is not None:
                     self._position = self._pass.at(message.id)
-            if not self._in_flight:
-                self._first_unconfirmed_at = self._progress_at = now
-            self._in_flight.add(message, self._pass if found_by is not None else None)
+            self._flight.add(message, self._pass if found_by is not None else None, now)
             actions.append(Send(message))
         return False
-
-    def _has_room(self) -> bool:
-        flying = self._in_flight
-        return len(flying) < self._window and (not flying or flying.size < self._limits.window_bytes)
 
     def _end_read(self) -> None:
         if self._pass is not None:
@@ -414,28 +345,21 @@ class Session:
         return not message.is_sync or (self.takes_sync and message.origin != self.device_id)
 
     def _ping(self, now: float) -> SendPing:
-        self._ping_sent_at = now
-        self._covered = len(self._in_flight)
+        self._flight.ask(now)
         return SendPing()
 
-    def _adapt_window(self, waited: float) -> None:
-        if waited <= QUICK_ANSWER:
-            self._window = min(self._window * 2, self._limits.window)
-        elif waited > SLOW_ANSWER:
-            self._window = max(self._window // 2, SMALLEST_WINDOW)
+    def _confirm(self, entries: list[Entry]) -> Confirmed:
+        events = tuple(message.id for message, _ in entries if not message.is_sync)
+        sync_rows = tuple(message.id for message, _ in entries if message.is_sync)
+        return Confirmed(events, sync_rows, self._place_of_last(entries))
 
-    def _confirm(self) -> Confirmed:
-        events: list[int] = []
-        sync_rows: list[int] = []
-        last: tuple[Pass, int] | None = None
-        for _ in range(self._covered):
-            message, found_by = self._in_flight.take()
-            (sync_rows if message.is_sync else events).append(message.id)
-            if found_by is not None:
-                last = found_by, message.id
-        self._covered = 0
-        position = last[0].at(last[1]) if last and self.device_id is not None else None
-        return Confirmed(tuple(events), tuple(sync_rows), position)
+    def _place_of_last(self, entries: list[Entry]) -> Position | None:
+        """What the device has with the last of these; what was redelivered has no place of its own."""
+        if self.device_id is None:
+            return None
+        placed = ((message.id, found_by) for message, found_by in reversed(entries) if found_by is not None)
+        last = next(placed, None)
+        return None if last is None else last[1].at(last[0])
 
     def _over_rate(self, now: float) -> bool:
         if self._guard is None:

@@ -20,10 +20,11 @@ from app.core.actions import (
     StartRead,
 )
 from app.core.close_codes import CloseCode
+from app.core.flight import Limits, Pace
 from app.core.messages import Message
 from app.core.position import Pass
 from app.core.reads import Interrupted, Unavailable, UserErased
-from app.core.session import Limits, Pace, Session
+from app.core.session import Session
 from app.gateway.ports import Archive, Device, Receipts
 from app.gateway.socket import Socket
 

@@ -114,7 +114,11 @@ class Reading:
         table = self._table
         self._life = table.life
         horizon = table.horizon()
-        if position is not None and position.incarnation == table.incarnation and position.reading is not None:
+        if (
+            position is not None
+            and position.incarnation == table.incarnation
+            and position.reading is not None
+        ):
             self._rest = [
                 row
                 for row in table.ordered()

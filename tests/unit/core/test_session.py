@@ -7,9 +7,10 @@ import pytest
 from app.core import inbound
 from app.core.actions import Answer, Close, Complain, Confirmed, NextPage, Send, SendPing, StartRead
 from app.core.close_codes import CloseCode
+from app.core.flight import Limits, Pace
 from app.core.messages import Message
 from app.core.position import Incarnation, Pass
-from app.core.session import Limits, Pace, Phase, Session
+from app.core.session import Phase, Session
 from app.core.snapshot import Snapshot
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

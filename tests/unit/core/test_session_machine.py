@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from app.core.actions import Action, Close, Confirmed, NextPage, Send, SendPing, StartRead
+from app.core.flight import Limits, Pace
 from app.core.position import Position
-from app.core.session import Limits, Pace, Session
+from app.core.session import Session
 from tests.unit.core.model import Reading, Row, Table, Tail
 
 LIMITS = Limits(window=6, queue=4)

@@ -1,0 +1,141 @@
+"""What was sent and is not yet confirmed: the window, the ping that asks, and how long to wait for it.
+
+At most one ping is outstanding. Its pong confirms everything sent before it. The window starts small
+and follows the peer: one that takes a message a second is asked often enough to be seen taking.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.core.messages import Message
+from app.core.position import Pass
+from app.core.queue import Entry, Queue
+
+FIRST_WINDOW = 32
+SMALLEST_WINDOW = 4
+QUICK_ANSWER = 1.0
+SLOW_ANSWER = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one connection: messages, bytes and seconds."""
+
+    window: int = 256
+    window_bytes: int = 1 << 20
+    queue: int = 256
+    queue_bytes: int = 1 << 20
+    heartbeat_interval: float = 20.0
+    heartbeat_patience: float = 20.0
+    takes_nothing_after: float = 60.0
+    inbound_rate: int = 20
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long, in seconds, a row may stay unconfirmed before a ping asks for it.
+
+    One for all sessions of a process, which lengthens it while it is busy.
+    """
+
+    confirm_after: float = 0.2
+
+
+class Flight:
+    """The rows in flight on one connection; `now` is a monotonic clock's seconds."""
+
+    __slots__ = (
+        "_asked_at",
+        "_covered",
+        "_entries",
+        "_heard_at",
+        "_limits",
+        "_pace",
+        "_progress_at",
+        "_unconfirmed_since",
+        "_window",
+    )
+
+    def __init__(self, limits: Limits, pace: Pace) -> None:
+        self._limits = limits
+        self._pace = pace
+        self._entries = Queue()
+        self._window = min(FIRST_WINDOW, limits.window)
+        # When the outstanding ping was sent, and how many entries were sent before it.
+        self._asked_at: float | None = None
+        self._covered = 0
+        self._heard_at = self._progress_at = self._unconfirmed_since = 0.0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more row may be sent; a single one may be larger than the window."""
+        count = len(self._entries)
+        return count == 0 or (count < self._window and self._entries.size < self._limits.window_bytes)
+
+    @property
+    def should_ask(self) -> bool:
+        """Whether to ask now, since half of the window is used, and not when the time comes."""
+        half_full = 2 * len(self._entries) >= self._window
+        return self._asked_at is None and (half_full or 2 * self._entries.size >= self._limits.window_bytes)
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether there is something to ask for and no ping outstanding."""
+        return self._asked_at is None and len(self._entries) > 0
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a ping is outstanding."""
+        return self._asked_at is not None
+
+    def begin(self, now: float) -> None:
+        """Count the peer's silence from here."""
+        self._heard_at = now
+
+    def add(self, message: Message, found_by: Pass | None, now: float) -> None:
+        """Note that a row is sent."""
+        if not self._entries:
+            self._unconfirmed_since = self._progress_at = now
+        self._entries.add(message, found_by)
+
+    def ask(self, now: float) -> None:
+        """Note that a ping is sent; it covers everything in flight."""
+        self._asked_at = now
+        self._covered = len(self._entries)
+
+    def answered(self, now: float) -> list[Entry]:
+        """Take the pong: returns what it confirms; nothing when none was asked for."""
+        if self._asked_at is None:
+            return []
+        if self._covered:
+            self._adapt_window(now - self._asked_at)
+        self._asked_at = None
+        self._heard_at = self._progress_at = self._unconfirmed_since = now
+        covered, self._covered = self._covered, 0
+        return [self._entries.take() for _ in range(covered)]
+
+    def deadline(self) -> float:
+        """When to ask, or when to give the peer up."""
+        if self._asked_at is None:
+            if self._entries:
+                return self._unconfirmed_since + self._pace.confirm_after
+            return self._heard_at + self._limits.heartbeat_interval
+        if self._entries:
+            return self._progress_at + self._limits.takes_nothing_after
+        return self._asked_at + self._limits.heartbeat_patience
+
+    def clear(self) -> None:
+        """Forget everything: the connection has ended."""
+        self._entries.clear()
+
+    def _adapt_window(self, waited: float) -> None:
+        if waited <= QUICK_ANSWER:
+            self._window = min(self._window * 2, self._limits.window)
+        elif waited > SLOW_ANSWER:
+            self._window = max(self._window // 2, SMALLEST_WINDOW)
