@@ -87,7 +87,7 @@ async def host(house: Database) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
-    """Connect as a user, `await connect(server, "ada", device_token=…)`; returns when `connected` came."""
+    """Connect as a user, with a query and headers if given; returns when the first message has come."""
     made: list[Client] = []
 
     async def open_one(

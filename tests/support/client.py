@@ -211,6 +211,22 @@ class RawClient:
             if answering:
                 self.answer()
 
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Read and answer all the time, as a client of the usual kind does."""
+
+        async def read() -> None:
+            while True:
+                await self.read_message(answering=True)
+
+        task = asyncio.create_task(read())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
     async def read_close(self) -> tuple[int, str]:
         """Read up to the close frame, answering nothing; return its code and reason."""
         while (frame := await self.read_frame())[0] != Opcode.CLOSE:
