@@ -33,7 +33,7 @@ from app.outbox.tail import Tail, Timing
 from app.outbox.walk import PageSize
 from app.preparation import Preparation, StartupError
 from app.scheduler.housekeeping import DAY, Ages
-from app.scheduler.jobs import Intervals, jobs
+from app.scheduler.jobs import ERASE, Intervals, jobs
 from app.scheduler.presence import Heartbeat
 from app.scheduler.scheduler import Job, Scheduler
 from app.scheduler.watch import BellsWatch, TriggersWatch
@@ -67,7 +67,7 @@ class Service:
         settings = self._settings
         url = await self._database_url()
         self.database = Database(url, size=settings.pool_size)
-        self.hub = Hub()
+        self.hub = Hub(on_user_deleted=lambda: self.scheduler.hasten(ERASE))
         self.receipts = Receipts(
             self.database, interval=settings.receipts_interval, batch=settings.receipts_batch
         )

@@ -14,9 +14,13 @@ log = logging.getLogger(__name__)
 
 
 class Hub:
-    """Puts rows to connections; rows of users who are elsewhere cost a dictionary miss."""
+    """Puts rows to connections; rows of users who are elsewhere cost a dictionary miss.
 
-    def __init__(self) -> None:
+    `on_user_deleted` is called for each deletion that is obeyed.
+    """
+
+    def __init__(self, *, on_user_deleted: Callable[[], None] | None = None) -> None:
+        self._on_user_deleted = on_user_deleted
         self._connections: dict[str, tuple[Connection, ...]] = {}
         self.routed: Pass | None = None
         """The last pass of the tail of which every row has been routed."""
@@ -71,6 +75,8 @@ class Hub:
         match command.kind:
             case commands.USER_DELETED:
                 self.close_user(user_id, CloseCode.NOT_ALLOWED, "this user was deleted")
+                if self._on_user_deleted is not None:
+                    self._on_user_deleted()
             case commands.DISCONNECT:
                 self.close_user(user_id, CloseCode.NOT_ALLOWED, "disconnected by the host")
             case commands.DEVICE_REMOVED if device_id is not None:
