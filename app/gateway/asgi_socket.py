@@ -15,6 +15,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_MARK: Message = {"type": "mindvibe.mark"}
+"""Stands among what waits for the server, and is never sent."""
 HIGH_WATER = 64 << 10
 MESSAGE_SIZE = 64 << 10
 CLOSE_TIMEOUT = 3.0
@@ -79,7 +81,9 @@ class AsgiSocket:
             self._write({"type": "websocket.send", "text": message.decode()})
 
     def ping(self) -> None:
-        """Do nothing: ASGI has no pings."""
+        """Report a pong once the server has taken everything sent before: ASGI has no pings."""
+        if not self._closing:
+            self._write(_MARK)
 
     def close(self, code: int, reason: str = "") -> None:
         """Close after what was sent before; drop when that takes too long."""
@@ -141,12 +145,19 @@ class AsgiSocket:
         try:
             while self._waiting:
                 message = self._waiting.popleft()
+                if message is _MARK:
+                    self._tell_pong()
+                    continue
                 await self._send(message)
                 self._taken(message)
         except Exception:  # noqa: BLE001  servers differ in what they raise once the peer is gone
             self.abort()
         finally:
             self._writer = None
+
+    def _tell_pong(self) -> None:
+        if self._events is not None and not self._closing:
+            self._events.on_pong()
 
     def _taken(self, message: Message) -> None:
         self._waiting_bytes -= len(message.get("text", "").encode())

@@ -57,7 +57,6 @@ async def test_everything_sent_is_taken_in_order_by_one_writer_that_ends() -> No
     assert server.texts() == [str(number) for number in range(100)]
     assert len(asyncio.all_tasks()) == before
     assert not connection.socket.confirms
-    connection.socket.ping()
     server.arriving.put_nowait({"type": "websocket.disconnect", "code": 1000})
     await serving
     assert connection.told.get_nowait() == ("closed", 1000)
@@ -212,3 +211,23 @@ def test_the_test_client_talks_to_a_connection() -> None:
         assert socket.receive_json() == {"echo": "hello"}
         socket.send_text("close")
         assert socket.receive() == {"type": "websocket.close", "code": 4400, "reason": "as you wish"}
+
+
+async def test_a_ping_is_answered_when_the_server_has_taken_what_was_sent_before() -> None:
+    """Acceptance by the transport stands in for the pong that ASGI cannot show."""
+    server = Server()
+    serving = asyncio.create_task(server.serve())
+    connection = await server.opened
+    server.taking.clear()
+    connection.socket.send(b"first")
+    connection.socket.ping()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert connection.told.empty()
+
+    server.taking.set()
+
+    assert await connection.next() == ("pong", None)
+    assert server.texts() == ["first"]
+    server.arriving.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    await serving
