@@ -66,14 +66,16 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
 
         Raises RuntimeError before the accept, and after the first `receive` that followed it.
         """
-        early = self._early
+        early, transport = self._early, self.transport
+        if self.disconnected or transport.is_closing():
+            self.handshake_complete = (
+                True  # as far as it could be: nobody is to blame, and nothing to be logged
+            )
+            self.loop.call_soon(LiveSocket(self.host, transport, open_events).connection_lost, None)
+            return
         if not self.handshake_complete or early is None:
             raise RuntimeError("attach belongs between the accept and the first receive after it")
-        transport = self.transport
         live = LiveSocket(self.host, transport, open_events)
-        if self.disconnected or transport.is_closing():
-            self.loop.call_soon(live.connection_lost, None)
-            return
         self.host.connections.discard(self)
         self.host.connections.add(live)
         transport.set_protocol(live)

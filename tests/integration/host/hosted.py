@@ -66,9 +66,9 @@ class Hosted:
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    @staticmethod
-    async def _echo(receive: Any, send: Any) -> None:
+    async def _echo(self, receive: Any, send: Any) -> None:
         await receive()
+        await self.gate.wait()
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": message["text"]})

@@ -136,6 +136,12 @@ def test_a_message_above_the_limit_is_skipped_without_being_kept() -> None:
         arrivals += inbound.feed(big[at : at + 100])
         assert len(inbound._reader.buffer) <= 100
     assert arrivals == [TooLarge()]
+    for opcode in (Opcode.TEXT, Opcode.CONT, Opcode.CONT):
+        inbound_fragment = masked(opcode, b"x" * 200, fin=False)
+        told = list(inbound.feed(inbound_fragment))
+    assert len(inbound._message) == 0
+    assert told == []
+    assert list(inbound.feed(masked(Opcode.CONT))) == []
     assert list(inbound.feed(masked(Opcode.TEXT, b"next"))) == [Text("next")]
 
 

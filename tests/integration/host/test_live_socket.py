@@ -7,6 +7,7 @@ import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Opcode
+from websockets.server import ServerProtocol
 
 from app.gateway.uvicorn_host import HostOptions
 from app.gateway.uvicorn_host.handshake import HandshakeProtocol
@@ -40,9 +41,8 @@ async def test_an_attached_connection_leaves_no_task_and_no_handshake_behind(hos
         async with websockets.connect(host.url):
             await host.connection()
             await asyncio.sleep(0)
-            left = [
-                each for each in gc.get_objects() if isinstance(each, HandshakeProtocol | RequestHeadLimit)
-            ]
+            kinds = HandshakeProtocol | RequestHeadLimit | ServerProtocol
+            left = [each for each in gc.get_objects() if isinstance(each, kinds)]
             assert left == []
             assert not host.server.server_state.tasks
             assert len(host.server.server_state.connections) == 1
@@ -122,6 +122,47 @@ async def test_an_application_that_does_not_attach_gets_uvicorns_own_protocol(ho
     async with websockets.connect(host.url.replace("/ws", "/own")) as client:
         await client.send("hello")
         assert await client.recv() == "hello"
+
+
+async def test_such_an_application_is_told_what_came_before_its_accept(host: Hosted) -> None:
+    """Keeping it for an attach does not lose it for others."""
+    host.gate.clear()
+    async with raw_client(host.address) as client:
+        handshake = asyncio.create_task(client.handshake(b"/own"))
+        await _until_upgraded(host)
+        client.send(frame(Opcode.TEXT, b"early"))
+        await asyncio.sleep(0.05)
+        host.gate.set()
+        await handshake
+        assert await client.read_frame() == (Opcode.TEXT, b"early")
+
+
+async def test_a_connection_that_breaks_during_the_accept_is_told_as_closed(host: Hosted) -> None:
+    """The transport is already closing, uvicorn's protocol does not know it yet."""
+    host.gate.clear()
+    async with raw_client(host.address) as client:
+        handshake = asyncio.create_task(client.handshake())
+        await _until_upgraded(host)
+        [protocol] = host.server.server_state.connections
+        host.gate.set()  # wakes the application before ...
+        protocol.transport.close()  # ... this is told
+        connection = await host.connection()
+        assert await connection.next() == ("closed", None)
+        handshake.cancel()
+
+
+async def test_a_parser_is_kept_only_in_the_middle_of_a_message(host: Hosted) -> None:
+    """Between messages a connection remembers nothing of them."""
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        connection = await host.connection()
+        [live] = host.server.server_state.connections
+        for text in (b"short", b"x" * 200):
+            client.send(frame(Opcode.TEXT, text))
+            await connection.next()
+            assert live._inbound is None
+        client.send(frame(Opcode.TEXT, b"x" * 200)[:50])
+        await eventually(lambda: live._inbound is not None)
 
 
 @pytest.mark.parametrize("code", [1001, 4408])
@@ -225,14 +266,14 @@ async def test_a_reader_that_falls_behind_makes_the_socket_unwritable_until_it_r
 
 async def test_a_burst_beyond_the_high_water_mark_shows_before_the_loop_turns() -> None:
     """A connection that sends in a loop while the socket is writable stops by itself."""
-    async with hosted() as host, raw_client(host.address, limit=1024) as client:
+    options = HostOptions(high_water=20_000)
+    async with hosted(options) as host, raw_client(host.address, limit=1024) as client:
         await client.handshake()
         connection = await host.connection()
-        sent = 0
+        [live] = host.server.server_state.connections
         while connection.socket.writable:
-            connection.socket.send(b"x" * 10_000)
-            sent += 1
-            assert sent < 10_000
+            connection.socket.send(b"x" * 5_000)
+        assert 20_000 < live._transport.get_write_buffer_size() < 50_000
 
 
 async def test_a_peer_that_stopped_reading_can_be_dropped() -> None:
@@ -248,6 +289,21 @@ async def test_a_peer_that_stopped_reading_can_be_dropped() -> None:
                 end(connection.socket)
                 assert (await connection.next())[0] == "closed"
             await _until_empty(host)
+
+
+@pytest.mark.parametrize("last_word", [frame(Opcode.CLOSE), frame(Opcode.CONT), b""])
+async def test_a_peer_that_ends_without_reading_is_dropped_in_time(last_word: bytes) -> None:
+    """A close frame, a violation or a FIN of a peer whose buffers are full."""
+    options = HostOptions(close_timeout=0.1)
+    async with hosted(options) as host, raw_client(host.address, limit=1024) as client:
+        await client.handshake()
+        connection = await host.connection()
+        while connection.socket.writable:
+            connection.socket.send(b"x" * 50_000)
+            await asyncio.sleep(0)
+        client.send(last_word)
+        client.end()
+        assert (await connection.next())[0] == "closed"
 
 
 async def test_pongs_do_not_pile_up_for_a_peer_that_does_not_read_them() -> None:

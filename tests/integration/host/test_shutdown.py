@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from signal import Signals
 
 import pytest
 import websockets
@@ -20,7 +21,7 @@ BOUND = 10.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_drains_the_connections_and_the_process_exits_with_0(number: signal.Signals) -> None:
+async def test_a_signal_drains_the_connections_and_the_process_exits_with_0(number: Signals) -> None:
     """The client sees 1001 and not uvicorn's 1012; the lifespan ends properly; no traceback."""
     async with uvicorn_process() as process:
         host, port = await process.address()
@@ -88,10 +89,11 @@ async def test_a_response_nobody_reads_does_not_hold_the_exit_up() -> None:
 
     assert status == 0
     assert took < BOUND
+    assert "Cancel 1 running task(s)" not in process.printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_supervisor_of_several_workers_exits_with_0_too(number: signal.Signals) -> None:
+async def test_the_supervisor_of_several_workers_exits_with_0_too(number: Signals) -> None:
     """Each worker drains on its own."""
     async with uvicorn_process(workers=2) as process:
         await process.address()
@@ -103,11 +105,12 @@ async def test_the_supervisor_of_several_workers_exits_with_0_too(number: signal
     assert process.printed.count("lifespan over") == 2
 
 
-async def test_ctrl_c_in_a_terminal_is_one_request_and_not_two() -> None:
-    """It reaches workers twice, from the terminal and from the supervisor: they must still drain."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_to_the_whole_group_is_one_request_and_not_two(number: Signals) -> None:
+    """Ctrl-C, or a service manager: workers get it twice, the second from the supervisor, and still drain."""
     async with uvicorn_process(workers=2) as process:
         await process.address()
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         status, _ = await process.exit()
 
     assert status == 0
@@ -117,7 +120,7 @@ async def test_ctrl_c_in_a_terminal_is_one_request_and_not_two() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_second_signal_ends_the_process_without_waiting(number: signal.Signals) -> None:
+async def test_the_second_signal_ends_the_process_without_waiting(number: Signals) -> None:
     """Whoever asks twice means it: no drain, no lifespan."""
     async with uvicorn_process(DRAIN="never") as process:
         await process.address()

@@ -5,6 +5,7 @@ from websockets.frames import Opcode
 
 from .hosted import Hosted
 from .raw import frame, raw_client
+from .recorder import eventually
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -28,6 +29,20 @@ async def test_a_message_above_the_limit_is_told_and_the_next_one_arrives(host: 
         client.send(frame(Opcode.TEXT, b"x" * (SIZE + 1)) + frame(Opcode.TEXT, b"y" * SIZE))
         assert await connection.next() == ("too_large", None)
         assert await connection.next() == ("text", "y" * SIZE)
+
+
+async def test_what_looks_like_a_frame_within_another_is_not_one(host: Hosted) -> None:
+    """A read that holds the rest of a message is not mistaken for a message of its own."""
+    inner = b"\x81\x85\0\0\0\0inner"
+    outer = b"\x81" + bytes([0x80 | len(inner)]) + b"\0\0\0\0" + inner
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        connection = await host.connection()
+        [live] = host.server.server_state.connections
+        client.send(outer[:6])
+        await eventually(lambda: live._inbound is not None)
+        client.send(outer[6:])
+        assert await connection.next() == ("closed", 1007)
 
 
 @pytest.mark.parametrize(
