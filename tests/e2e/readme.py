@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import shutil
@@ -9,10 +10,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.postgres import ROOT
 
@@ -110,6 +113,16 @@ def shell_until_up(
         process.communicate()
 
 
+def health(port: int) -> dict[str, Any]:
+    """What the server says of itself once its listener has connected too."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        said = json.loads(get(port, "/realtime/health")[1])
+        if said["status"] == "healthy" or time.monotonic() > deadline:
+            return said
+        time.sleep(0.05)
+
+
 def get(port: int, path: str) -> tuple[int, bytes]:
     """Ask the server; status 0 where nobody answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -124,13 +137,18 @@ def get(port: int, path: str) -> tuple[int, bytes]:
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:
-    """Read what it prints up to the line with this text."""
+    """Read what it prints up to the line with this text; a process that does not print it is killed."""
     assert process.stdout is not None
     said = ""
-    while text not in said:
-        line = process.stdout.readline()
-        assert line, f"it ended after {said!r}"
-        said += line
+    killer = threading.Timer(PATIENCE, process.kill)
+    killer.start()
+    try:
+        while text not in said:
+            line = process.stdout.readline()
+            assert line, f"it ended after {said!r}"
+            said += line
+    finally:
+        killer.cancel()
     return said
 
 

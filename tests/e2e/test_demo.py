@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,13 +90,18 @@ def database_processes(folder: Path) -> list[int]:
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:
-    """Read what it prints up to the text, in a line finished or not."""
+    """Read what it prints up to the text, also in an unfinished line; one that does not print it is killed."""
     assert process.stdout is not None
     said = ""
-    while text not in said:
-        letter = process.stdout.read(1)
-        assert letter, f"it ended after {said!r}: {process.stderr.read() if process.stderr else ''}"
-        said += letter
+    killer = threading.Timer(PATIENCE, process.kill)
+    killer.start()
+    try:
+        while text not in said:
+            letter = process.stdout.read(1)
+            assert letter, f"it ended after {said!r}: {process.stderr.read() if process.stderr else ''}"
+            said += letter
+    finally:
+        killer.cancel()
     return said
 
 
