@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 from sqlalchemy import URL, make_url
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -72,7 +73,11 @@ class Database:
     @asynccontextmanager
     async def driver(self) -> AsyncIterator[asyncpg.Connection]:
         """Lend asyncpg's own connection, in autocommit; one that broke is not put back."""
-        connection = await self.engine.raw_connection()
+        try:
+            connection = await self.engine.raw_connection()
+        except AsyncAdapt_asyncpg_dbapi.Error as error:
+            # Callers know what the driver says of a server that takes no connection, not SQLAlchemy's words.
+            raise error.__cause__ or error  # noqa: B904 - its cause, as it was
         try:
             driver = connection.driver_connection
             if driver is None:

@@ -19,6 +19,8 @@ IDS_AT_ONCE = 16_384
 
 EVERYTHING = Snapshot(MAX_XID)
 
+_NOT_HERE = "a position can only be read on a primary, outside of writing transactions"
+
 Row = asyncpg.Record
 """A row as the driver hands it over: kind, id, xid, user_id, label, data, created_at, ref."""
 
@@ -78,8 +80,8 @@ async def unseen_by_tail(
     """
     arguments = (*wanted.arguments(), limit, limit_bytes)
     if wanted.since is None:
-        return _found(await connection.fetch(sql.TAIL, *arguments), limit)
-    return _found(await connection.fetch(sql.TAIL_OVERLAP, *arguments, wanted.since), limit)
+        return await _read(connection, sql.TAIL, *arguments, limit=limit)
+    return await _read(connection, sql.TAIL_OVERLAP, *arguments, wanted.since, limit=limit)
 
 
 async def unseen_by_user(
@@ -91,8 +93,8 @@ async def unseen_by_user(
     """
     arguments = (*wanted.arguments(), limit, limit_bytes, *_of(owner))
     if wanted.since is None:
-        return _found(await connection.fetch(sql.USER, *arguments), limit)
-    return _found(await connection.fetch(sql.USER_OVERLAP, *arguments, wanted.since), limit)
+        return await _read(connection, sql.USER, *arguments, limit=limit)
+    return await _read(connection, sql.USER_OVERLAP, *arguments, wanted.since, limit=limit)
 
 
 async def later_ids(connection: asyncpg.Connection, wanted: Unseen, owner: Owner | None) -> list[int]:
@@ -118,15 +120,15 @@ async def rows_by_ids(
 
     `more` is not told: rows may have been removed meanwhile, so an absent row says nothing.
     """
-    return _found(await connection.fetch(sql.BY_IDS, ids, limit_bytes))
+    return await _read(connection, sql.BY_IDS, ids, limit_bytes)
 
 
 async def horizon(connection: asyncpg.Connection) -> Horizon:
     """Read where the database is now; raises Unfit."""
-    found = _found(await connection.fetch(sql.HORIZON))
+    found = await _read(connection, sql.HORIZON)
     if found is None:
         await create_incarnation(connection)
-        found = _found(await connection.fetch(sql.HORIZON))
+        found = await _read(connection, sql.HORIZON)
     if found is None:
         raise Unfit("the database restarts too often to be read")
     return found.horizon
@@ -157,10 +159,21 @@ def _of(owner: Owner) -> tuple[str, bool, bool]:
     return owner.user_id, owner.with_undelivered, owner.takes_sync
 
 
+async def _read(
+    connection: asyncpg.Connection, statement: str, *arguments: Any, limit: int | None = None
+) -> Found | None:
+    try:
+        rows = await connection.fetch(statement, *arguments)
+    except asyncpg.FeatureNotSupportedError as error:
+        # A standby does not let anybody look into the incarnation, which is unlogged.
+        raise Unfit(_NOT_HERE) from error
+    return _found(rows, limit)
+
+
 def _found(rows: list[Row], limit: int | None = None) -> Found | None:
     _, count, _, snapshot, identity, facts, taken_at, unfit = rows[0]
     if unfit:
-        raise Unfit("a position can only be read on a primary, outside of writing transactions")
+        raise Unfit(_NOT_HERE)
     if identity is None:
         return None
     horizon = Horizon(Snapshot.parse(snapshot), taken_at, Incarnation.of(identity))

@@ -1,0 +1,87 @@
+"""A TCP proxy in front of PostgreSQL that can fall silent without closing anything, and lead elsewhere."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Proxy:
+    """Forwards bytes to `target`, a port of 127.0.0.1, while `passes` is set."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self.connections = 0
+        """How many connections there have been."""
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def stall(self) -> None:
+        """Forward nothing any more, and take connections that lead nowhere."""
+        self._passes.clear()
+
+    def heal(self) -> None:
+        """Forward again; what stalled stays cut, as a network that lost its state would leave it."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._passes.set()
+
+    def lead_to(self, target: int) -> None:
+        """Cut what there is; new connections go to another port."""
+        self.target = target
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        other: asyncio.StreamWriter | None = None
+        try:
+            await self._passes.wait()
+            upstream, other = await asyncio.open_connection("127.0.0.1", self.target)
+            self._writers.add(other)
+            await asyncio.gather(self._forward(reader, other), self._forward(upstream, writer))
+        except OSError:
+            pass
+        finally:
+            for one in (writer, other):
+                if one is not None:
+                    self._writers.discard(one)
+                    one.transport.abort()
+
+    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(1 << 16):
+            await self._passes.wait()
+            sink.write(data)
+            await sink.drain()
+        raise ConnectionResetError
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve in a task of its own, which `close` ends."""
+        task = asyncio.ensure_future(self.serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End every connection."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def proxy_to(target: int) -> AsyncIterator[Proxy]:
+    """A proxy at work, to a port of 127.0.0.1."""
+    proxy = Proxy(target)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy.close()

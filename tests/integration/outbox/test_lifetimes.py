@@ -1,0 +1,453 @@
+"""The database crashes, restarts, goes back in time, moves and is promoted: nothing is lost, little repeated."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from app.core.position import Lost, Position
+from app.core.reads import Unavailable
+from app.core.token import decode, encode
+from app.embedded import Cluster
+from app.outbox.catch_up import Archive
+from app.outbox.tail import Timing
+from app.outbox.walk import PageSize
+from app.store import inspection, reads
+from app.store.database import Database as Pool
+from app.store.database import address
+from tests.conftest import NewCluster, NewDatabase
+from tests.integration.outbox.conftest import StartRig
+from tests.integration.outbox.proxy import proxy_to
+from tests.support.host import add_user, log_mood
+from tests.support.postgres import Database, restore_files
+from tests.support.service import Peer, until
+
+# What writes WAL by itself would keep a crash from handing transaction ids out again.
+QUIET = {
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "wal_writer_delay": "10s",
+    "autovacuum": "off",
+    "checkpoint_timeout": "1h",
+}
+OVERLAP = timedelta(seconds=300)
+FAST = Timing(sweep=0.2, lease=0.6, retry=0.05)
+
+
+class Host:
+    """A host that keeps writing whatever happens to the database, and knows what it was told."""
+
+    def __init__(self, database: Database, user_id: str) -> None:
+        self.database = database
+        self.user_id = user_id
+        self.kept: list[int] = []
+        self.unsure: set[int] = set()
+        self._score = 0
+        self._connection: asyncpg.Connection | None = None
+
+    async def write(self, count: int = 1) -> None:
+        """Log so many moods, each in a transaction of its own; one whose fate is unknown counts for none."""
+        while count:
+            self._score += 1
+            try:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await self.database.connect()
+                await log_mood(self._connection, self.user_id, self._score)
+            except Exception:  # noqa: BLE001 - however the driver puts it
+                self.unsure.add(self._score)
+                await asyncio.sleep(0.02)
+            except asyncio.CancelledError:
+                self.unsure.add(self._score)
+                raise
+            else:
+                self.kept.append(self._score)
+                count -= 1
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Keep writing meanwhile."""
+        task = asyncio.create_task(self._go_on())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if self._connection is not None:
+                self._connection.terminate()
+                self._connection = None
+
+    async def _go_on(self) -> None:
+        while True:
+            await self.write()
+            await asyncio.sleep(0.002)
+
+    def check(self, peer: Peer) -> None:
+        """Every mood that was kept came once and in order; one of unknown fate may have come."""
+        scores = scores_of(peer)
+        assert scores == sorted(set(scores)), "a row came twice or out of order"
+        assert not set(self.kept).difference(scores), "a row is missing"
+        assert not set(scores).difference(self.kept, self.unsure), "a row that never was"
+
+
+def scores_of(peer: Peer) -> list[int]:
+    return [one.data["mood_score"] for one in peer.received]
+
+
+@asynccontextmanager
+async def archive_on(database: Database) -> AsyncIterator[Archive]:
+    """An archive of another process."""
+    pool = Pool(address(database.url), size=2)
+    try:
+        yield Archive(pool, asyncio.Semaphore(2), PageSize(), OVERLAP)
+    finally:
+        await pool.close()
+
+
+async def read_all(
+    archive: Archive, user_id: str, position: Position | None
+) -> tuple[list[int], Lost | None]:
+    """The ids that a reader with this position gets, and why it was lost if it was."""
+    ids: list[int] = []
+    reason = None
+    partial = True
+    while partial:
+        reader = archive.reader(user_id, takes_sync=False)
+        begun = await reader.start(position, with_undelivered=False)
+        reason = reason or begun.lost
+        page = begun.page
+        ids += [message.id for message in page.messages]
+        while page.more:
+            page = await reader.next_page()
+            ids += [message.id for message in page.messages]
+        position, partial = begun.first.end(), begun.partial
+    return ids, reason
+
+
+async def position_now(archive: Archive) -> Position:
+    """Where the database is now, as a client keeps it: by way of a token."""
+    begun = await archive.reader("nobody", takes_sync=False).start(None, with_undelivered=False)
+    return decode(encode(begun.first.end()))
+
+
+async def event_ids(connection: asyncpg.Connection, where: str = "true") -> list[int]:
+    rows = await connection.fetch(f"SELECT id FROM realtime_events WHERE {where} ORDER BY id")
+    return [row[0] for row in rows]
+
+
+async def burn_xids(connection: asyncpg.Connection, count: int) -> None:
+    """Take transaction ids that nothing is written under."""
+    await connection.execute(
+        f"""DO $$ BEGIN FOR i IN 1..{count} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"""
+    )
+
+
+async def test_a_crash_that_hands_out_a_transaction_id_again_hides_no_row(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """A transaction rolls back, a snapshot is taken, the server is killed, the next has the same id."""
+    cluster = private_cluster(options=QUIET)
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, listens=False)
+    host = await database.connect()
+    peer = rig.connect("u")
+    await log_mood(host, "u", 1)
+    await rig.settled()
+    await rig.recorded()
+    await host.execute("CHECKPOINT")
+    transaction = host.transaction()
+    await transaction.start()
+    rolled_back = await host.fetchval("SELECT pg_current_xact_id()::text::bigint")
+    await transaction.rollback()
+    await rig.caught_up()
+    async with archive_on(database) as archive:
+        token = await position_now(archive)
+    assert token.has(rolled_back, 1)
+
+    await asyncio.to_thread(cluster.kill)
+    await asyncio.to_thread(cluster.start)
+    again = await database.connect()
+    await log_mood(again, "u", 2)
+    xid = await again.fetchval("SELECT max(xid::text::bigint) FROM realtime_events")
+    assert xid == rolled_back, "the crash did not hand the transaction id out again"
+    await rig.settled()
+    assert scores_of(peer) == [1, 2]
+    async with archive_on(database) as archive:
+        ids, reason = await read_all(archive, "u", token)
+    assert ids[-1] == peer.ids[-1]
+    assert reason is None
+
+
+async def kill_a_backend(cluster: Cluster, database: Database) -> None:
+    """SIGKILL to one backend: the server ends all of them and recovers by itself."""
+    victim = await database.connect()
+    pid = await victim.fetchval("SELECT pg_backend_pid()")
+    os.kill(pid, signal.SIGKILL)
+    await until(victim.is_closed)
+
+
+async def kill_all(cluster: Cluster, database: Database) -> None:
+    await asyncio.to_thread(cluster.kill)
+    await asyncio.to_thread(cluster.start)
+
+
+async def stop_at_once(cluster: Cluster, database: Database) -> None:
+    await asyncio.to_thread(cluster.stop, "immediate")
+    await asyncio.to_thread(cluster.start)
+
+
+async def restart(cluster: Cluster, database: Database) -> None:
+    await asyncio.to_thread(cluster.stop)
+    await asyncio.to_thread(cluster.start)
+
+
+async def test_those_who_stay_through_restarts_miss_nothing_and_get_nothing_twice(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """A backend killed, all killed, an immediate and a clean stop, while the host writes on."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, timing=FAST)
+    host = Host(database, "u")
+    peer = rig.connect("u")
+    lives = set()
+    for end in (kill_a_backend, kill_all, stop_at_once, restart):
+        async with host.writing():
+            written = len(host.kept)
+            await until(lambda at_least=written + 20: len(host.kept) > at_least)
+            await rig.settled()
+            lives.add(rig.outlet.done.incarnation)  # type: ignore[union-attr]
+            await end(cluster, database)
+            written = len(host.kept)
+            await until(lambda at_least=written + 20: len(host.kept) > at_least)
+        await rig.settled()
+        host.check(peer)
+    lives.add(rig.outlet.done.incarnation)  # type: ignore[union-attr]
+    assert len(lives) == 5, "a restart went unnoticed"
+    await until(lambda: rig.listener.failure is None and rig.tail.failure is None)
+
+
+async def test_a_device_that_returns_after_a_restart_gets_what_it_missed_and_no_more_than_the_overlap(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """Rows older than the overlap are not repeated, younger ones may be, and none is missing."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, timing=FAST)
+    host = await database.connect()
+    await add_user(host, "u")
+    await rig.registry.register("u", "token", "ios", None)
+    keeper = rig.connect("u")
+    for score in range(1, 4):
+        await log_mood(host, "u", score)
+    peer = await rig.connect_device("u", "token")
+    await rig.settled()
+    await host.execute(
+        "UPDATE realtime_events SET created_at = created_at - interval '1 hour' WHERE id <= $1", 2
+    )
+    peer.leave()
+    await rig.recorded()
+    await log_mood(host, "u", 4)
+    await rig.settled(keeper)
+    await rig.recorded()
+    await restart(cluster, database)
+    host = await database.connect()
+    await log_mood(host, "u", 5)
+    await rig.settled(keeper)
+    await rig.recorded()
+    returned = await rig.connect_device("u", "token")
+    await rig.settled(returned)
+    assert scores_of(peer) == [1, 2, 3]
+    assert scores_of(returned) == [3, 4, 5]
+    assert scores_of(keeper) == [1, 2, 3, 4, 5]
+
+
+async def test_a_cold_copy_brought_back_hides_no_row(
+    private_cluster: NewCluster, new_database: NewDatabase, cold_copy: NewCluster, start_rig: StartRig
+) -> None:
+    """The files of an hour ago return: transaction ids go back, and positions of the lost hour are about."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, timing=FAST)
+    host = Host(database, "u")
+    peer = rig.connect("u")
+    async with host.writing():
+        await until(lambda: len(host.kept) >= 5)
+    await database.close()
+    await rig.settled()
+    await rig.recorded()
+    await asyncio.to_thread(cluster.stop)
+    copy = await asyncio.to_thread(cold_copy, cluster)
+    await asyncio.to_thread(cluster.start)
+    await host.write(30)
+    await rig.settled()
+    async with archive_on(database) as archive:
+        token = await position_now(archive)
+    await database.close()
+    await asyncio.to_thread(cluster.stop)
+    await asyncio.to_thread(restore_files, copy, cluster)
+    await asyncio.to_thread(cluster.start)
+    await host.write(3)
+    async with archive_on(database) as archive:
+        connection = await database.connect()
+        newest = await event_ids(connection, f"(payload ->> 'mood_score')::int > {host.kept[-4]}")
+        xids = await connection.fetchval("SELECT max(xid::text::bigint) FROM realtime_events")
+        assert token.has(xids, 0), "transaction ids did not go back"
+        ids, reason = await read_all(archive, "u", token)
+    assert set(newest) <= set(ids)
+    assert reason is None
+    await rig.settled()
+    host.check(peer)
+
+
+async def test_a_dump_restored_elsewhere_is_delivered_from_there(
+    private_cluster: NewCluster, database: Database, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """Rows with ids of the future count as seen; devices of the ancestor get what they missed."""
+    host = await database.connect()
+    rig = await start_rig(database.url)
+    for user in ("u", "away"):
+        await add_user(host, user)
+    await rig.registry.register("u", "token", "ios", None)
+    device = await rig.connect_device("u", "token")
+    keeper = rig.connect("u")
+    await rig.settled()
+    await log_mood(host, "u", 1)
+    await rig.settled()
+    device.leave()
+    await burn_xids(host, 5000)
+    await log_mood(host, "u", 2)
+    await log_mood(host, "away", 3)
+    await rig.settled(keeper)
+    await rig.recorded()
+    ids = await event_ids(host)
+    position = keeper.position
+    assert position is not None
+
+    elsewhere = await asyncio.to_thread(private_cluster)
+    restored = await new_database(elsewhere, migrated=False)
+    dump = elsewhere.home / "dump"
+    await asyncio.to_thread(database.cluster.tool, "pg_dump", "-Fc", "-f", dump, database.name)
+    await asyncio.to_thread(elsewhere.tool, "pg_restore", "-d", restored.name, dump)
+    there = await restored.connect()
+    foreign = "xid >= pg_snapshot_xmax(pg_current_snapshot())"
+    assert await event_ids(there, foreign) == ids[1:]
+    moved = await start_rig(restored.url)
+    assert await event_ids(there, foreign) == []
+    assert await event_ids(there, "xid = '3'") == ids[1:]
+
+    away = moved.connect("away")
+    returned = await moved.connect_device("u", "token")
+    await moved.settled()
+    assert scores_of(away) == [3]
+    assert set(scores_of(returned)) == {1, 2}  # the first within the overlap
+    assert returned.ids == sorted(set(returned.ids))
+    await log_mood(there, "u", 4)
+    await moved.settled()
+    assert scores_of(returned)[-1] == 4
+
+    # The same without the ancestor on record: told so, and only what nobody got.
+    async with archive_on(restored) as archive:
+        assert await read_all(archive, "u", position) == ([ids[0], ids[1], returned.ids[-1]], None)
+        await there.execute(
+            "DELETE FROM realtime_ancestors WHERE system_identifier <> (pg_control_system()).system_identifier"
+        )
+        await there.execute("UPDATE realtime_events SET delivered = false WHERE id = $1", ids[1])
+        assert await read_all(archive, "u", position) == ([ids[1]], Lost.OTHER_DATABASE)
+
+
+async def test_a_standby_is_refused_until_it_is_promoted_and_its_slow_clock_hides_no_row(
+    private_cluster: NewCluster, standby_of: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """Snapshots of a standby lie; after the failover transaction ids go back, and rows bear earlier times.
+
+    No clock is set back here: rows written after the promotion get times four minutes earlier instead.
+    """
+    primary = await asyncio.to_thread(lambda: private_cluster(tcp=True))
+    database = await new_database(primary)
+    standby = await asyncio.to_thread(lambda: standby_of(primary, tcp=True))
+    async with proxy_to(primary.port) as proxy, connections_to(standby, database.name) as there:
+        rig = await start_rig(
+            f"postgresql://postgres@127.0.0.1:{proxy.port}/{database.name}", timing=FAST, echo_interval=0.2
+        )
+        host = await database.connect()
+        peer = rig.connect("u")
+        await log_mood(host, "u", 1)
+        await rig.settled()
+        await rig.recorded()
+        watcher = await there.connect()
+        await until_true(watcher, "SELECT count(*) = 1 FROM realtime_events WHERE delivered")
+        # From here on the standby gets nothing any more.
+        await watcher.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        await watcher.execute("SELECT pg_reload_conf()")
+        await until_true(watcher, "SELECT count(*) = 0 FROM pg_stat_wal_receiver")
+        await burn_xids(host, 100)
+        await rig.caught_up()
+        async with archive_on(database) as archive:
+            token = await position_now(archive)
+        await host.close()
+        await asyncio.to_thread(primary.kill)
+        proxy.lead_to(standby.port)
+
+        await until(
+            lambda: "primary" in (rig.tail.failure or "") and "standby" in (rig.listener.failure or "")
+        )
+        async with archive_on(there) as archive:
+            with pytest.raises(Unavailable, match="primary"):
+                await archive.reader("u", takes_sync=False).start(token, with_undelivered=False)
+        with pytest.raises(reads.Unfit):
+            await reads.horizon(watcher)
+        with pytest.raises(inspection.Unusable, match="standby"):
+            await inspection.inspect(watcher)
+
+        await watcher.execute("SELECT pg_promote()")
+        async with watcher.transaction():
+            await log_mood(watcher, "u", 2)
+            await watcher.execute("UPDATE realtime_events SET created_at = created_at - interval '4 minutes'")
+        assert token.has(await watcher.fetchval("SELECT max(xid::text::bigint) FROM realtime_events"), 0)
+        await rig.settled()
+        assert scores_of(peer) == [1, 2]
+        async with archive_on(there) as archive:
+            ids, reason = await read_all(archive, "u", token)
+        assert ids[-1] == peer.ids[-1]
+        assert reason is None
+        await until(lambda: rig.listener.failure is None and rig.tail.failure is None)
+
+
+@asynccontextmanager
+async def connections_to(cluster: Cluster, name: str) -> AsyncIterator[Database]:
+    """A database of another server that is there already."""
+    database = Database(cluster, name)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def until_true(connection: asyncpg.Connection, question: str) -> None:
+    """Wait until the database says so."""
+    async with asyncio.timeout(30):
+        while not await connection.fetchval(question):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+
+
+async def test_a_transaction_of_its_own_makes_a_reader_unfit(host: asyncpg.Connection) -> None:
+    """A snapshot with an own transaction id in it lists itself as unseen for good."""
+    async with host.transaction():
+        await host.execute("SELECT pg_current_xact_id()")
+        with pytest.raises(reads.Unfit):
+            await reads.horizon(host)
+    await reads.horizon(host)
+
+
+async def test_a_server_that_takes_no_connection_is_known_by_the_drivers_error(database: Database) -> None:
+    """Callers tell by it whether to wait or to give up; the pool must not put its own in the way."""
+    pool = Pool(address(database.url).set(database="missing"), size=1)
+    with pytest.raises(asyncpg.InvalidCatalogNameError):
+        async with pool.driver():
+            pass
+    await pool.close()
