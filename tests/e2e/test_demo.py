@@ -179,13 +179,13 @@ def test_can_be_interrupted_at_any_stage(start: Start, folder: Path, port: int, 
     """A signal while something starts leaves no process either, and no traceback."""
     demo = start("--quick")
     read_until(demo, stage)
-    helpers = family(demo)
+    started = family(demo)
 
     status, said, complaint = end(demo)
 
     assert (status, complaint) == (0, "")
     assert ENDED in said
-    assert alive(helpers) == []
+    assert alive(started) == []
     assert database_processes(folder) == []
     assert not listens(port)
 
