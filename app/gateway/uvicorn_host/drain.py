@@ -16,7 +16,7 @@ from . import inside
 from .options import HostOptions
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-REPEATED_AFTER = 1.0
+REPEATED_AFTER = 2.0
 """Seconds. One request to stop reaches a worker twice when it is sent to the whole group, since uvicorn's
 supervisor passes it on within 0.5 s."""
 

@@ -68,9 +68,8 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
         """
         early, transport = self._early, self.transport
         if self.disconnected or transport.is_closing():
-            self.handshake_complete = (
-                True  # as far as it could be: nobody is to blame, and nothing to be logged
-            )
+            # As far as it could be: else uvicorn blames the application for what the client did.
+            self.handshake_complete = True
             self.loop.call_soon(LiveSocket(self.host, transport, open_events).connection_lost, None)
             return
         if not self.handshake_complete or early is None:

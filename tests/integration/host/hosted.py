@@ -46,6 +46,10 @@ class Hosted:
                 await self._live(receive, send)
             case "websocket", "/own":
                 await self._echo(receive, send)
+            case "websocket", "/refused":
+                await receive()
+                await send({"type": "websocket.http.response.start", "status": 429, "headers": []})
+                await send({"type": "websocket.http.response.body", "body": b"later"})
             case "websocket", _:
                 await receive()
                 await self.gate.wait()

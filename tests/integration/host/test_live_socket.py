@@ -151,6 +151,14 @@ async def test_a_connection_that_breaks_during_the_accept_is_told_as_closed(host
         handshake.cancel()
 
 
+async def test_a_refusal_over_http_is_no_error_of_the_application(host: Hosted) -> None:
+    """The client gets status and text; uvicorn logs no error about a handshake that never came."""
+    async with raw_client(host.address) as client:
+        assert (await client.handshake(b"/refused")).startswith(b"HTTP/1.1 429")
+        assert await client.read_to_end() == b"later"
+    await _until_empty(host)
+
+
 async def test_a_parser_is_kept_only_in_the_middle_of_a_message(host: Hosted) -> None:
     """Between messages a connection remembers nothing of them."""
     async with raw_client(host.address) as client:

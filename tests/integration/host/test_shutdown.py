@@ -108,7 +108,7 @@ async def test_the_supervisor_of_several_workers_exits_with_0_too(number: Signal
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_to_the_whole_group_is_one_request_and_not_two(number: Signals) -> None:
     """Ctrl-C, or a service manager: workers get it twice, the second from the supervisor, and still drain."""
-    async with uvicorn_process(workers=2) as process:
+    async with uvicorn_process(workers=2, DRAIN="never") as process:
         await process.address()
         os.killpg(process.pid, number)
         status, _ = await process.exit()
