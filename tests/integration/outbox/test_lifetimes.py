@@ -404,10 +404,16 @@ async def test_a_standby_is_refused_until_it_is_promoted_and_its_slow_clock_hide
         with pytest.raises(inspection.Unusable, match="standby"):
             await inspection.inspect(watcher)
 
+        # The row comes before anybody looks at the new primary.
+        proxy.stall()
         await watcher.execute("SELECT pg_promote()")
         async with watcher.transaction():
             await log_mood(watcher, "u", 2)
-            await watcher.execute("UPDATE realtime_events SET created_at = created_at - interval '4 minutes'")
+            await watcher.execute(
+                "UPDATE realtime_events SET created_at = created_at - interval '4 minutes'"
+                " WHERE payload ->> 'mood_score' = '2'"
+            )
+        proxy.heal()
         assert token.has(await watcher.fetchval("SELECT max(xid::text::bigint) FROM realtime_events"), 0)
         await rig.settled()
         assert scores_of(peer) == [1, 2]
