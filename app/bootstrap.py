@@ -224,7 +224,7 @@ class Service:
         return report
 
     def _start_parts(self, findings: Findings) -> None:
-        self.triggers_watch.missing = findings.triggers
+        self.triggers_watch.note(findings.triggers)
         for part in (*self._sinks, *self._sources):
             part.start()
 

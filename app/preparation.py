@@ -87,8 +87,6 @@ class Preparation:
                 await bells.ring_until(connection, self._ring_until)
         if adopted:
             log.warning("%s rows came from another cluster and count as seen", adopted)
-        for trigger in findings.triggers:
-            log.warning("missing or disabled: %s; run `alembic upgrade head`", trigger)
         self.problem = None
         self._then(findings)
 

@@ -4,9 +4,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import asyncpg
-from sqlalchemy.exc import DBAPIError
-
 from app.core.position import Horizon
 from app.core.reads import Unavailable
 from app.store import devices, reads
@@ -58,9 +55,8 @@ class Registry:
 def _reaching_the_database() -> Iterator[None]:
     try:
         yield
-    except (*UNREACHABLE, asyncpg.PostgresError, reads.Unfit) as error:
+    except (*UNREACHABLE, reads.Unfit) as error:
         # Only the kind: the message may quote a device token.
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        kind = type(cause.__cause__ or cause).__name__
+        kind = type(error.__cause__ or error).__name__
         log.warning("devices cannot be looked up: %s", kind)
         raise Unavailable(kind) from error

@@ -33,7 +33,7 @@ class Archive:
         try:
             async with self.turns, self.database.driver() as connection:
                 yield connection
-        except (*UNREACHABLE, asyncpg.PostgresError, Unfit) as error:
+        except (*UNREACHABLE, Unfit) as error:
             raise Unavailable(str(error) or type(error).__name__) from error
 
     def reader(self, user_id: str, *, takes_sync: bool) -> "CatchUp":

@@ -8,6 +8,7 @@ from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
 
+REMEDY = "attach it again by `alembic stamp install_functions` and `alembic upgrade head`"
 ALARMING = 0.5
 """Share of the notification queue from which triggers ring no more."""
 
@@ -58,12 +59,15 @@ class TriggersWatch:
     async def run(self) -> None:
         """Inspect once; raises Unusable when the service cannot work on this database any more."""
         async with self._database.driver() as connection:
-            found = (await inspection.inspect(connection)).triggers
-        for trigger in set(found).difference(self.missing):
-            log.warning("missing or disabled: %s; run `alembic upgrade head`", trigger)
-        for trigger in set(self.missing).difference(found):
+            self.note((await inspection.inspect(connection)).triggers)
+
+    def note(self, missing: tuple[str, ...]) -> None:
+        """Take what an inspection found, and log what changed."""
+        for trigger in set(missing).difference(self.missing):
+            log.warning("missing or disabled: %s; %s", trigger, REMEDY)
+        for trigger in set(self.missing).difference(missing):
             log.info("in place again: %s", trigger)
-        self.missing = found
+        self.missing = missing
 
     def state(self) -> State:
         """For health: degraded while one is missing, since its events do not come to exist."""

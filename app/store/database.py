@@ -29,12 +29,15 @@ UNREACHABLE = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
     asyncpg.ReadOnlySQLTransactionError,
-    DBAPIError,
     PoolTimeoutError,
 )
-"""What a database that is down, restarting, or being replaced raises; all of it passes."""
+"""What a database that is down, restarting, full, or being replaced raises; all of it passes.
+
+A mistake in a statement of ours is not among it, and must not look like it.
+"""
 
 
 def address(text: str) -> URL:
@@ -97,8 +100,15 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection for one transaction, committed at the end."""
-        async with self.engine.begin() as connection:
-            yield connection
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            # SQLAlchemy wraps what the driver raises; whether that passes is the driver's to say.
+            cause = getattr(error.orig, "__cause__", None)
+            if error.connection_invalidated or isinstance(cause, UNREACHABLE):
+                raise ConnectionError(str(cause or error.orig)) from error
+            raise
 
     async def close(self) -> None:
         """Close every pooled connection."""
