@@ -48,7 +48,7 @@ class RealTime(FastAPI):
             await service.start()
         except (StartupError, ValidationError) as error:
             # One line for whoever starts it; a traceback would say nothing more.
-            await send({"type": "lifespan.startup.failed", "message": " ".join(str(error).split())})
+            await send({"type": "lifespan.startup.failed", "message": _one_line(error)})
             return
         self.service = service
         await send({"type": "lifespan.startup.complete"})
@@ -73,6 +73,13 @@ async def _tell_what_is_wrong(request: Request, error: Exception) -> Response:  
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     told = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]
     return Response(json.dumps({"detail": told}), 422, media_type="application/json")
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        wrong = (f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
+        return f"cannot start: {'; '.join(wrong)}"
+    return " ".join(str(error).split())
 
 
 app = create_app()

@@ -213,11 +213,13 @@ class RawClient:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
-        """Read and answer all the time, as a client of the usual kind does."""
+        """Read and answer pings until the server closes, as a client of the usual kind does."""
 
         async def read() -> None:
-            while True:
-                await self.read_message(answering=True)
+            while (await self.read_frame())[0] != Opcode.CLOSE:
+                if self.pings:
+                    self.answer()
+                    self.pings.clear()
 
         task = asyncio.create_task(read())
         try:

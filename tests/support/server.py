@@ -118,11 +118,7 @@ class Server:
     @property
     def workers(self) -> list[psutil.Process]:
         """The processes that serve: the children with workers, else itself; in the order of their start."""
-        children = [
-            child
-            for child in psutil.Process(self.process.pid).children()
-            if any("spawn_main" in part for part in child.cmdline())
-        ]
+        children = [child for child in psutil.Process(self.process.pid).children() if _is_worker(child)]
         self._family.update(children)
         return sorted(children, key=lambda one: one.create_time()) or [psutil.Process(self.process.pid)]
 
@@ -170,3 +166,9 @@ class Server:
     def _remember_family(self) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             self._family.update(psutil.Process(self.process.pid).children(recursive=True))
+
+
+def _is_worker(child: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):  # ended, or ended and not waited for
+        return any("spawn_main" in part for part in child.cmdline())
+    return False

@@ -1,0 +1,190 @@
+"""The service ends: nobody new, everybody told, what was read is marked, nobody stuck keeps it, status 0."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import asyncpg
+import pytest
+
+from tests.e2e.conftest import Connect, StartServer
+from tests.support import host as app
+from tests.support.client import Client, raw_websocket
+from tests.support.postgres import Database
+from tests.support.server import Server
+
+DRAIN = 8.0
+"""Seconds that the drain may take; a process is gone three seconds after."""
+
+WAYS: dict[str, tuple[int, Callable[[Server], None]]] = {
+    "SIGTERM": (1, lambda server: server.send_signal(signal.SIGTERM)),
+    "SIGINT": (1, lambda server: server.send_signal(signal.SIGINT)),
+    "Ctrl-C, two workers": (2, lambda server: server.interrupt()),
+    "SIGTERM, two workers": (2, lambda server: server.send_signal(signal.SIGTERM)),
+}
+
+
+async def ended(server: Server) -> None:
+    """It ends in time, with status 0, and leaves no process behind."""
+    began = asyncio.get_running_loop().time()
+    status = await server.ended()
+    assert status == 0, server.log
+    assert asyncio.get_running_loop().time() - began < DRAIN + 3
+    assert server.survivors() == []
+
+
+async def told(client: Client) -> None:
+    """It was told when to come back, and then closed."""
+    assert await client.ended() == 1001
+    last = client.messages[-1]
+    assert list(last) == ["type", "after_ms"]
+    assert last["type"] == "reconnect"
+    assert 0 <= last["after_ms"] <= DRAIN * 1000
+
+
+@pytest.mark.parametrize(("workers", "leave"), WAYS.values(), ids=WAYS.keys())
+async def test_everybody_is_told_and_what_was_read_is_marked(
+    house: Database,
+    host: asyncpg.Connection,
+    start_server: StartServer,
+    connect: Connect,
+    workers: int,
+    leave: Callable[[Server], None],
+) -> None:
+    """200 idle clients and some that just got something; nothing that they confirmed is sent again."""
+    server = start_server(house.url, workers=workers)
+    await server.ready()
+    users = [await app.add_user(host) for _ in range(10)]
+    idle = await asyncio.gather(*(connect(server, f"idle {number}") for number in range(200)))
+    readers = [await connect(server, user) for user in users]
+    await app.log_moods(host, users, 100)
+    for reader in readers:
+        await reader.got(10)
+
+    leave(server)
+    await ended(server)
+
+    for client in (*idle, *readers):
+        await told(client)
+    unmarked = "SELECT count(*) FROM realtime_events WHERE user_id = ANY($1::text[]) AND NOT delivered"
+    assert await host.fetchval(unmarked, users) == 0
+    with pytest.raises(OSError), socket.create_connection(server.address):
+        pass
+
+
+async def test_the_stuck_are_dropped(
+    house: Database, host: asyncpg.Connection, start_server: StartServer, connect: Connect
+) -> None:
+    """One that reads nothing with full buffers, and one whose process is stopped; the polite are not hurt."""
+    server = start_server(house.url)
+    await server.ready()
+    user, other = await app.add_user(host), await app.add_user(host)
+    for _ in range(40):
+        await app.publish(host, user, "large", text="x" * 60_000)
+    stopped = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", STOPPED, str(server.port), user), stdout=asyncio.subprocess.PIPE
+    )
+    assert stopped.stdout is not None
+    assert await stopped.stdout.readline() == b"connected\n"
+    os.kill(stopped.pid, signal.SIGSTOP)
+    polite = await connect(server, other)
+    try:
+        async with raw_websocket(server.address, receive_buffer=4096, user_id=user):
+            await app.log_mood(host, other)
+            await polite.got(1)
+
+            server.send_signal(signal.SIGTERM)
+            await ended(server)
+    finally:
+        stopped.kill()
+        await stopped.communicate()
+
+    await told(polite)
+    unmarked = "SELECT count(*) FROM realtime_events WHERE user_id = $1 AND NOT delivered"
+    assert await host.fetchval(unmarked, user) > 30
+    assert await host.fetchval(unmarked, other) == 0
+
+
+STOPPED = """
+import socket, sys
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+connection.sendall((
+    f"GET /realtime/ws?user_id={sys.argv[2]} HTTP/1.1\\r\\nHost: x\\r\\nUpgrade: websocket\\r\\n"
+    "Connection: Upgrade\\r\\nSec-WebSocket-Version: 13\\r\\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n\\r\\n"
+).encode())
+assert connection.recv(12) == b"HTTP/1.1 101"
+print("connected", flush=True)
+while True:
+    connection.recv(1)
+"""
+
+
+async def test_nobody_new_gets_in_and_those_inside_finish(
+    house: Database, host: asyncpg.Connection, start_server: StartServer, connect: Connect
+) -> None:
+    """While it waits for a last confirmation the port is closed already; the confirmation still counts."""
+    server = start_server(house.url)
+    await server.ready()
+    user = await app.add_user(host)
+
+    async with raw_websocket(server.address, user_id=user) as last:
+        await app.log_mood(host, user)
+        while not last.pings:
+            await last.read_frame()
+        server.send_signal(signal.SIGTERM)
+        await port_closed(server)
+        last.answer()
+        async with last.reading():
+            await ended(server)
+
+    assert last.messages[-1]["type"] == "reconnect"
+    unmarked = "SELECT count(*) FROM realtime_events WHERE user_id = $1 AND NOT delivered"
+    assert await host.fetchval(unmarked, user) == 0
+
+
+async def test_a_half_open_handshake_keeps_nobody(
+    house: Database, start_server: StartServer, connect: Connect
+) -> None:
+    """Half a request is waiting, and an idle HTTP connection."""
+    server = start_server(house.url)
+    await server.ready()
+    half = await asyncio.open_connection(*server.address)
+    half[1].write(b"GET /realtime/ws?user_id=ada HTTP/1.1\r\nHost")
+    idle = await asyncio.open_connection(*server.address)
+    idle[1].write(b"GET /realtime/health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await idle[0].readline()).startswith(b"HTTP/1.1 200")
+
+    server.send_signal(signal.SIGTERM)
+    await ended(server)
+
+    for _, writer in (half, idle):
+        writer.transport.abort()
+
+
+async def test_a_killed_worker_of_two_leaves_the_rest_able_to_end(
+    house: Database, start_server: StartServer
+) -> None:
+    """Whatever state the supervisor is in."""
+    server = start_server(house.url, workers=2)
+    await server.ready()
+    server.workers[0].kill()
+
+    server.send_signal(signal.SIGTERM)
+
+    await ended(server)
+
+
+async def port_closed(server: Server) -> None:
+    """Wait until nobody new gets in."""
+    async with asyncio.timeout(DRAIN):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(*server.address)
+            except OSError:
+                return
+            writer.transport.abort()
