@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGKILL, Signals
 
+from .recorder import eventually
+
 ROOT = Path(__file__).parents[3]
 PATIENCE = 30.0
 
@@ -56,7 +58,9 @@ class UvicornProcess:
         await self.until("Application startup complete", times=self._workers)
         found = re.search(r"Uvicorn running on http://([\d.]+):(\d+)", self.printed)
         assert found is not None
-        return found[1], int(found[2])
+        address = found[1], int(found[2])
+        await eventually(lambda: _listens(address))  # a worker says that it is ready before it listens
+        return address
 
     def signal(self, number: Signals) -> None:
         """Send a signal to it alone."""
@@ -99,6 +103,11 @@ async def uvicorn_process(
         yield running
     finally:
         await running.end()
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(address) == 0
 
 
 def _free_port() -> int:
