@@ -39,12 +39,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds between sweeps, of the lease (None: bells are not leased), between reads while busy."""
+    """Seconds between sweeps, of the lease (None: bells are not leased), between reads while busy.
+
+    `ring_until` is where bells that are not leased are set to again when the database restarted, in
+    unix milliseconds: a crash forgets it. None leaves them.
+    """
 
     sweep: float = 1.0
     lease: float | None = 3.0
     busy_pause: float = 0.005
     retry: float = 0.5
+    ring_until: int | None = None
 
 
 class Tail:
@@ -165,6 +170,8 @@ class Tail:
         found = await walk.first()
         repeated: frozenset[tuple[int, float]] = frozenset()
         if found.horizon.incarnation != position.incarnation:
+            if self._timing.ring_until is not None:
+                await bells.ring_until(connection, self._timing.ring_until)
             since = position.taken_at - self._overlap
             log.warning("the database restarted; reading again what was written since %s", since.isoformat())
             walk = Walk(lend, Unseen(position.seen, since=since), None, self._page)

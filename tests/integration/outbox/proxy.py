@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 
 class Proxy:
-    """Forwards bytes to `target`, a port of 127.0.0.1, while `passes` is set."""
+    """Forwards bytes to `target`, a port of 127.0.0.1 or the path of a socket, unless it is stalled."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int | str) -> None:
         self.target = target
         self.port = 0
         self.connections = 0
@@ -29,7 +29,7 @@ class Proxy:
             writer.transport.abort()
         self._passes.set()
 
-    def lead_to(self, target: int) -> None:
+    def lead_to(self, target: int | str) -> None:
         """Cut what there is; new connections go to another port."""
         self.target = target
         for writer in self._writers:
@@ -41,7 +41,7 @@ class Proxy:
         other: asyncio.StreamWriter | None = None
         try:
             await self._passes.wait()
-            upstream, other = await asyncio.open_connection("127.0.0.1", self.target)
+            upstream, other = await self._connect()
             self._writers.add(other)
             await asyncio.gather(self._forward(reader, other), self._forward(upstream, writer))
         except OSError:
@@ -51,6 +51,11 @@ class Proxy:
                 if one is not None:
                     self._writers.discard(one)
                     one.transport.abort()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self.target, str):
+            return await asyncio.open_unix_connection(self.target)
+        return await asyncio.open_connection("127.0.0.1", self.target)
 
     async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(1 << 16):
@@ -75,8 +80,8 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy_to(target: int) -> AsyncIterator[Proxy]:
-    """A proxy at work, to a port of 127.0.0.1."""
+async def proxy_to(target: int | str) -> AsyncIterator[Proxy]:
+    """A proxy at work, to a port of 127.0.0.1 or the path of a socket."""
     proxy = Proxy(target)
     server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]

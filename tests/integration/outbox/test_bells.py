@@ -1,0 +1,181 @@
+"""Bells ring while a process sleeps and wants them, and neither under load nor for the dead."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from app.outbox.listener import CHANNELS
+from app.outbox.tail import Timing
+from app.store import bells
+from tests.conftest import NewCluster, NewDatabase
+from tests.integration.outbox.conftest import StartRig
+from tests.support.host import log_mood
+from tests.support.postgres import Database
+from tests.support.service import PATIENCE, until
+
+SHORT = Timing(sweep=0.1, lease=0.3)
+INSERTS = 20_000
+RING_UNTIL = "SELECT last_value FROM realtime_ring_until"
+IS_WANTED = (
+    "SELECT last_value > extract(epoch FROM clock_timestamp()) * 1000 AND last_value < 9223372036854775807"
+    " FROM realtime_ring_until"
+)
+
+
+class Stranger:
+    """A session of somebody else's that LISTENs to everything."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self.heard: list[str] = []
+
+    async def listen(self) -> None:
+        for channel in (*CHANNELS, "marker"):
+            await self.connection.add_listener(channel, self._on_bell)
+
+    async def rings(self, host: asyncpg.Connection) -> int:
+        """How many bells a mood rings: whatever was heard before the marker that follows it."""
+        self.heard.clear()
+        await log_mood(host, "u")
+        await host.execute("SELECT pg_notify('marker', '')")
+        await until(lambda: "marker" in self.heard)
+        return self.heard.index("marker")
+
+    def _on_bell(self, _: object, __: int, channel: str, ___: object) -> None:
+        self.heard.append(channel)
+
+
+@pytest.fixture
+async def stranger(database: Database) -> Stranger:
+    stranger = Stranger(await database.connect())
+    await stranger.listen()
+    return stranger
+
+
+async def until_wanted(host: asyncpg.Connection, wanted: bool) -> None:
+    """Wait until a lease stands, or none."""
+    async with asyncio.timeout(PATIENCE):
+        while await host.fetchval(IS_WANTED) != wanted:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
+async def test_bells_ring_for_a_sleeping_process_and_not_for_a_dead_one(
+    database: Database, host: asyncpg.Connection, stranger: Stranger, start_rig: StartRig
+) -> None:
+    """Before any process: always. While one sleeps: yes. When it is dead for longer than its lease: no."""
+    assert await stranger.rings(host) == 1
+    rig = await start_rig(database.url, timing=SHORT)
+    await until_wanted(host, True)
+    assert await stranger.rings(host) == 1
+    rig.die()
+    await until_wanted(host, False)
+    assert await stranger.rings(host) == 0
+    await start_rig(database.url, timing=SHORT)
+    await until_wanted(host, True)
+    assert await stranger.rings(host) == 1
+
+
+async def test_a_busy_process_lets_its_lease_lapse_and_reads_all_the_same(
+    database: Database, host: asyncpg.Connection, stranger: Stranger, start_rig: StartRig
+) -> None:
+    """Under load bells fall silent by themselves, and ring again when it is over."""
+    rig = await start_rig(database.url, timing=SHORT, busy_above=20, busy_below=10)
+    peer = rig.connect("u")
+    await until_wanted(host, True)
+    written = 0
+    async with asyncio.timeout(PATIENCE):
+        while not rig.load.busy or await host.fetchval(IS_WANTED):
+            await log_mood(host, "u")
+            written += 1
+    renewed = await host.fetchval(RING_UNTIL)
+    for _ in range(100):
+        await log_mood(host, "u")
+    assert rig.load.busy
+    assert await host.fetchval(RING_UNTIL) == renewed
+    assert await stranger.rings(host) == 0
+    await until(lambda: len(peer.received) == written + 101)
+    await until_wanted(host, True)
+    assert not rig.load.busy
+    assert await stranger.rings(host) == 1
+
+
+@pytest.mark.parametrize(("moment", "rung"), [(bells.ALWAYS, 1), (bells.NEVER, 0)])
+async def test_bells_that_are_not_leased_stay_as_they_are_set(
+    moment: int,
+    rung: int,
+    database: Database,
+    host: asyncpg.Connection,
+    stranger: Stranger,
+    start_rig: StartRig,
+) -> None:
+    """`always` and `off`: a process renews nothing, and the sweep delivers whatever is not rung for."""
+    await bells.ring_until(host, moment)
+    rig = await start_rig(database.url, timing=Timing(sweep=0.1, lease=None))
+    peer = rig.connect("u")
+    for _ in range(3):
+        assert await stranger.rings(host) == rung
+    await until(lambda: len(peer.received) == 3)
+    assert await host.fetchval(RING_UNTIL) == moment
+
+
+async def test_a_crash_does_not_make_bells_ring_that_are_off(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """The crash empties what is unlogged, which means "always"; the tail sets it again."""
+    cluster = await asyncio.to_thread(private_cluster)
+    database = await new_database(cluster)
+    host = await database.connect()
+    await bells.ring_until(host, bells.NEVER)
+    rig = await start_rig(
+        database.url, timing=Timing(sweep=0.1, lease=None, retry=0.05, ring_until=bells.NEVER)
+    )
+    await rig.caught_up()
+    await asyncio.to_thread(cluster.kill)
+    await asyncio.to_thread(cluster.start)
+    await rig.caught_up()
+    host = await database.connect()
+    stranger = Stranger(await database.connect())
+    await stranger.listen()
+    assert await stranger.rings(host) == 0
+
+
+@pytest.mark.parametrize("end", ["sleeps", "dies"])
+async def test_a_stranger_that_listens_in_a_transaction_harms_nobody(
+    end: str, major: int, private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """The smallest queue there is, 20,000 inserts: none fails, all arrive, and bells ring again after it."""
+    if major < 17:
+        pytest.skip("the queue's size is a setting since PostgreSQL 17")
+    cluster = await asyncio.to_thread(
+        lambda: private_cluster(options={"max_notify_queue_pages": "64", "fsync": "off"})
+    )
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, timing=Timing(sweep=0.1, lease=60), busy_above=1e9)
+    host = await database.connect()
+    peer = rig.connect("u")
+    await rig.settled()
+    await until_wanted(host, True)
+    stranger = await database.connect()
+    await stranger.execute("LISTEN anything")
+    await stranger.execute("BEGIN")
+    await stranger.execute("SELECT 1")
+    if end == "dies":
+        rig.die()
+    # The control is in the schema's tests: there a plain NOTIFY fails when the queue is full.
+    await host.execute(
+        f"DO $$ BEGIN FOR i IN 1..{INSERTS} LOOP"
+        " INSERT INTO moods (user_id, score) VALUES ('u', i); COMMIT; END LOOP; END $$"
+    )
+    assert 0.4 < await host.fetchval("SELECT pg_notification_queue_usage()") < 0.6
+    if end == "dies":
+        rig = await start_rig(database.url, timing=SHORT)
+        peer = rig.connect("u")
+    await rig.settled()
+    assert [one.data["mood_score"] for one in peer.received] == list(range(1, INSERTS + 1))
+    await stranger.execute("ROLLBACK")
+    heard = rig.wakes
+    async with asyncio.timeout(PATIENCE):
+        while rig.wakes == heard or await host.fetchval("SELECT pg_notification_queue_usage()") > 0.01:
+            await log_mood(host, "nobody")
+            await asyncio.sleep(0.01)
