@@ -48,7 +48,7 @@ def server_settings() -> dict[str, Any]:
 def module_server(house: Database, server_settings: dict[str, Any]) -> Iterator[Server]:
     """The service of this module."""
     server = Server(house.url, **server_settings)
-    aside(server.ready())
+    aside(server.healthy())
     yield server
     server.end()
 

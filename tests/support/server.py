@@ -98,6 +98,13 @@ class Server:
             while not await self._is_ready():  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.03)
 
+    async def healthy(self) -> None:
+        """Wait until every part of it works; the listener begins a moment after the rest."""
+        await self.ready()
+        async with asyncio.timeout(PATIENCE):
+            while (await self.health())["status"] != "healthy":  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.03)
+
     async def answers(self) -> None:
         """Wait until it answers at all, ready or not."""
         async with asyncio.timeout(PATIENCE):
@@ -127,7 +134,8 @@ class Server:
         return sum(one.memory_info().rss for one in self.workers)
 
     def survivors(self) -> list[psutil.Process]:
-        """Processes of it that are still there; one that nobody has waited for yet holds nothing."""
+        """Processes of it that stay; those of Python's own bookkeeping end a moment after the first."""
+        psutil.wait_procs(self._family, timeout=3)
         return [one for one in self._family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
     def send_signal(self, number: int = signal.SIGTERM) -> None:

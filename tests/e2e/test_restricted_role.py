@@ -1,0 +1,116 @@
+"""The main path once more, with the service as the role of ops/grants.sql and the host as its own."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import asyncpg
+import pytest
+
+from tests.e2e.conftest import Connect, Eventually, StartServer, aside
+from tests.support import host as app
+from tests.support.client import open_client
+from tests.support.postgres import ROOT, Database
+
+ROLES = ("e2e_host", "e2e_service")
+
+
+async def on(database: Database, statements: str) -> None:
+    connection = await asyncpg.connect(database.url)
+    await connection.execute(statements)
+    await connection.close()
+
+
+@pytest.fixture
+def roles(house: Database) -> Iterator[tuple[str, str]]:
+    """The host's and the service's role, with what ops/grants.sql gives them and the host's own tables."""
+    names = tuple(f"{role}_{house.name}" for role in ROLES)
+    host_role, service_role = names
+    aside(on(house, "".join(f"CREATE ROLE {name} LOGIN;" for name in names)))
+    subprocess.run(
+        [
+            house.cluster.binaries.program("psql"),
+            *("-Xq", "-d", house.url, "-f", ROOT / "ops" / "grants.sql"),
+            *("-v", f"host_role={host_role}", "-v", f"service_role={service_role}"),
+        ],
+        check=True,
+        env=os.environ,
+    )
+    tables = "users, moods, chat_rooms, room_participants, chat_messages, journal_entries"
+    aside(
+        on(
+            house,
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {host_role};"
+            f"GRANT USAGE ON moods_id_seq, room_participants_id_seq TO {host_role}",
+        )
+    )
+    yield host_role, service_role
+    aside(on(house, "".join(f"DROP OWNED BY {name}; DROP ROLE {name};" for name in names)))
+
+
+async def test_the_main_path_needs_no_right_beyond_the_grants(
+    house: Database,
+    roles: tuple[str, str],
+    start_server: StartServer,
+    connect: Connect,
+    eventually: Eventually,
+) -> None:
+    """Replay, live events, rooms, devices, sync rows, receipts, removal, erasure, health."""
+    host_role, service_role = roles
+    host = await asyncpg.connect(house.cluster.url(house.name, user=host_role))
+    owner = await asyncpg.connect(house.url)
+    user, friend = await app.add_user(host), await app.add_user(host)
+    await app.log_moods(host, [user], 600)
+    server = start_server(
+        house.cluster.url(house.name, user=service_role),
+        stale_after=0.2,
+        **{f"{job}_interval": 0.2 for job in ("stale", "beat", "bells", "triggers", "erase", "housekeeping")},
+    )
+    await server.ready()
+    phone = {"user_id": user, "device_token": f"t {user}", "platform": "ios"}
+    laptop = {"user_id": user, "device_token": f"u {user}", "platform": "web"}
+    for device in (phone, laptop):
+        assert (await server.request("POST", "/realtime/devices", json=device)).status_code == 201
+
+    client = await connect(server, user, device_token=f"t {user}")
+    await client.got(600)
+    room = await app.create_room(host, user, friend)
+    await app.post_message(host, user, room)
+    await app.write_entry(host, user)
+    await app.queue_sync(host, user)
+    await app.publish(host, user, "badge_earned", badge="first")
+    events = await client.got(604)
+
+    async def everything_is_marked() -> bool:
+        return not await owner.fetchval(
+            "SELECT (SELECT count(*) FROM realtime_events WHERE NOT delivered AND user_id = $1)"
+            " + (SELECT count(*) FROM sync_queue WHERE NOT synced AND user_id = $1)",
+            user,
+        )
+
+    await eventually(everything_is_marked)
+    devices = (await server.get("/realtime/devices", user_id=user)).json()
+    gone = await connect(server, user, device_token=f"u {user}")
+    await server.request("DELETE", f"/realtime/devices/{devices[1]['id']}", params={"user_id": user})
+    assert await gone.ended() == 4403
+    await app.delete_user(host, user)
+    assert await client.ended() == 4403
+
+    async def everything_is_erased() -> bool:
+        return not await owner.fetchval("SELECT count(*) FROM realtime_events WHERE user_id = $1", user)
+
+    await eventually(everything_is_erased)
+    health = await server.health()
+    late = await open_client(server.address, user_id=friend)
+    await late.got(1)
+    await late.close()
+    await host.close()
+    await owner.close()
+
+    assert [event["type"] for event in events[600:]] == [
+        "chat_message",
+        "journal_update",
+        "sync",
+        "badge_earned",
+    ]
+    assert (health["status"], health["reasons"]) == ("healthy", [])
