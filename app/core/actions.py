@@ -10,9 +10,10 @@ from app.core.position import Position
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this event or sync row."""
+    """Send this event or sync row; `position` is what the client has with it, if it asked for that."""
 
     message: Message
+    position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)

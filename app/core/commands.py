@@ -5,12 +5,17 @@ from dataclasses import dataclass
 USER_DELETED = "user_deleted"
 DISCONNECT = "disconnect"
 DEVICE_REMOVED = "device_removed"
+DEVICE_REPLACED = "device_replaced"
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command; which of the ids are set depends on its kind."""
+    """One command; which of the ids are set depends on its kind.
+
+    `generation`: that of the connection which replaces all older ones of the device.
+    """
 
     kind: str
     user_id: str | None
     device_id: int | None
+    generation: int | None = None

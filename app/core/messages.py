@@ -54,6 +54,42 @@ def connected(user_id: str, now: datetime) -> bytes:
     return _encode({"type": "connected", "user_id": user_id, "timestamp": timestamp(now)})
 
 
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What `connected` tells a client that asked for more.
+
+    `heartbeat_ms`: how often the server pings. `position`, `resumed` and `reason` only for a client that
+    asked for positions; `reason` says why its own could not be resumed exactly.
+    """
+
+    epoch: str
+    heartbeat_ms: int
+    position: str
+    resumed: bool
+    reason: str | None
+
+
+def resumed(user_id: str, now: datetime, resumption: Resumption) -> bytes:
+    """The first message of a connection whose client asked for positions."""
+    return _encode(
+        {
+            "type": "connected",
+            "user_id": user_id,
+            "timestamp": timestamp(now),
+            "epoch": resumption.epoch,
+            "heartbeat_ms": resumption.heartbeat_ms,
+            "resumed": resumption.resumed,
+            "reason": resumption.reason,
+            "position": resumption.position,
+        }
+    )
+
+
+def with_position(body: bytes, token: str) -> bytes:
+    """The same message with a position, which is URL-safe and needs no escaping."""
+    return body[:-1] + b',"position":"' + token.encode() + b'"}'
+
+
 def pong(now: datetime) -> bytes:
     """The answer to a client's heartbeat."""
     return _encode({"type": "pong", "timestamp": timestamp(now)})

@@ -53,7 +53,9 @@ class _Read(Enum):
 class Session:
     """What one connection has, is owed, and is to do next.
 
-    `takes_sync` and `device_id` say which sync rows are for it.
+    `takes_sync` and `device_id` say which sync rows are for it; `tells_positions`, that its client
+    wants a position with every row; `is_proven`, that it gave the position itself, and so has whatever
+    that covers, delivered or not.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Session:
         "_read",
         "_ready",
         "_shed",
+        "_tells_positions",
         "device_id",
         "phase",
         "takes_sync",
@@ -82,10 +85,13 @@ class Session:
         position: Position | None = None,
         device_id: int | None = None,
         takes_sync: bool = False,
+        tells_positions: bool = False,
+        is_proven: bool = False,
     ) -> None:
         self.phase = Phase.CATCHING_UP
         self.device_id = device_id
         self.takes_sync = takes_sync
+        self._tells_positions = tells_positions
         self._limits = limits
         self._flight = Flight(limits, pace)
         self._guard: inbound.Guard | None = None
@@ -98,7 +104,7 @@ class Session:
         self._found_by: Pass | None = None
         self._partial = False
         # Once per connection, and not by one cut in mid-read: that read had them, and goes on.
-        self._owes_undelivered = True
+        self._owes_undelivered = not is_proven
         self._read = _Read.TO_START
         self._ready = Queue()
         self._held = Queue()
@@ -132,9 +138,20 @@ class Session:
             return True
         return any(message.id == row_id for queue in (self._flight, self._ready) for message, _ in queue)
 
+    def position_told(self, routed: Pass | None) -> Position | None:
+        """What the client may keep at this point of the stream: all it was sent, and no more."""
+        if self.phase is not Phase.LIVE or self._ready:
+            return self._position
+        return self._level_with(routed) or self._position
+
     def settled_position(self, routed: Pass | None) -> Position | None:
         """What the reader has when nothing is under way, given the last pass routed whole."""
-        if self.phase is not Phase.LIVE or self._flight or self._ready or self._position is None:
+        if self.phase is not Phase.LIVE or self._flight or self._ready:
+            return None
+        return self._level_with(routed)
+
+    def _level_with(self, routed: Pass | None) -> Position | None:
+        if self._position is None:
             return None
         if routed is None or routed.incarnation != self._position.incarnation:
             return None
@@ -287,7 +304,7 @@ class Session:
                 if self._pass is not None:
                     self._position = self._pass.at(message.id)
             self._flight.add(message, self._pass if found_by is not None else None, now)
-            actions.append(Send(message))
+            actions.append(Send(message, self._position if self._tells_positions else None))
         return False
 
     def _end_read(self) -> None:

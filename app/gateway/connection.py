@@ -22,9 +22,11 @@ from app.core.actions import (
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits, Pace
 from app.core.messages import Message
-from app.core.position import Pass
-from app.core.reads import Interrupted, Unavailable, UserErased
+from app.core.position import Lost, Pass
+from app.core.reads import Begun, Interrupted, Unavailable, UserErased
 from app.core.session import Session
+from app.core.token import encode
+from app.core.wishes import NOTHING, Wishes
 from app.gateway.ports import Archive, Device, Receipts
 from app.gateway.socket import Socket
 
@@ -56,18 +58,26 @@ class Connection:
         "_due",
         "_loop",
         "_reader",
+        "_said_connected",
         "_session",
         "_socket",
         "_stored_at",
         "_surroundings",
         "_task",
         "_timer",
+        "_wishes",
         "id",
         "user_id",
     )
 
     def __init__(
-        self, number: int, user_id: str, device: Device | None, socket: Socket, surroundings: Surroundings
+        self,
+        number: int,
+        user_id: str,
+        device: Device | None,
+        socket: Socket,
+        surroundings: Surroundings,
+        wishes: Wishes = NOTHING,
     ) -> None:
         self.id = number
         self.user_id = user_id
@@ -76,12 +86,16 @@ class Connection:
         self._surroundings = surroundings
         self._loop = asyncio.get_running_loop()
         takes_sync = device is not None and device.takes_sync
+        self._wishes = wishes
+        self._said_connected = False
         self._session = Session(
             surroundings.limits,
             surroundings.pace,
-            position=device.position if device else None,
+            position=wishes.position or (device.position if device else None),
             device_id=device.id if device else None,
             takes_sync=takes_sync,
+            tells_positions=wishes.positions,
+            is_proven=wishes.position is not None,
         )
         self._reader = surroundings.archive.reader(user_id, takes_sync=takes_sync)
         self._stored_at: datetime | None = None
@@ -95,6 +109,11 @@ class Connection:
         return self._device.id if self._device is not None else None
 
     @property
+    def generation(self) -> int:
+        """How often its device had connected before; 0 without a device."""
+        return self._device.generation if self._device is not None else 0
+
+    @property
     def session(self) -> Session:
         """What it has and is owed; for health and tests."""
         return self._session
@@ -102,8 +121,13 @@ class Connection:
     # ---- what others tell it
 
     def open(self) -> None:
-        """Say `connected` and begin to catch up; it must be registered in the hub before."""
-        self._socket.send(messages.connected(self.user_id, datetime.now(UTC)))
+        """Say `connected` and begin to catch up; it must be registered in the hub before.
+
+        A client that asked for positions is told whether it could resume, which only the first read says.
+        """
+        if not self._wishes.positions:
+            self._socket.send(messages.connected(self.user_id, datetime.now(UTC)))
+            self._said_connected = True
         self._perform(self._session.open(self._loop.time()))
 
     def route(self, rows: Iterable[Message], found_by: Pass) -> None:
@@ -165,8 +189,9 @@ class Connection:
         socket = self._socket
         for action in actions:
             match action:
-                case Send(message):
-                    socket.send(message.body)
+                case Send(message, position):
+                    body = message.body
+                    socket.send(body if position is None else messages.with_position(body, encode(position)))
                 case SendPing():
                     socket.ping()
                 case Confirmed(events, sync_rows, position):
@@ -176,7 +201,7 @@ class Connection:
                 case StartRead() | NextPage():
                     self._task = self._loop.create_task(self._read(action))
                 case Answer():
-                    socket.send(messages.pong(datetime.now(UTC)))
+                    self._answer()
                 case Complain(problem):
                     socket.send(messages.error(problem.code, problem.message))
                 case Close(code, reason):
@@ -193,6 +218,8 @@ class Connection:
                     if isinstance(step, StartRead):
                         begun = await reader.start(step.position, with_undelivered=step.with_undelivered)
                         session.begin_read(begun.first, partial=begun.partial)
+                        await self._mark_proven(begun)
+                        self._say_resumed(begun)
                         page = begun.page
                     else:
                         page = await reader.next_page()
@@ -208,6 +235,41 @@ class Connection:
             log.exception("connection %s cannot catch up", self.id)
             actions = session.close(CloseCode.INTERNAL_ERROR, "internal error")
         self._perform(actions)
+
+    async def _mark_proven(self, begun: Begun) -> None:
+        """What the client's own position covers has reached the user, confirmed before or not."""
+        own = self._wishes.position
+        if own is not None and begun.lost is None and not self._said_connected:
+            events, sync_rows = await self._reader.proven(own)
+            self._surroundings.receipts.add(events, sync_rows, None, None)
+
+    def _say_resumed(self, begun: Begun) -> None:
+        position = self._session.position
+        if self._said_connected or position is None:
+            return
+        self._said_connected = True
+        wishes, lost = self._wishes, begun.lost
+        exact = lost is None and not wishes.malformed
+        reason = None if exact else Lost.MALFORMED if wishes.malformed else lost
+        own = exact and wishes.position is not None
+        resumption = messages.Resumption(
+            epoch=begun.first.incarnation.life,
+            heartbeat_ms=int(self._surroundings.limits.heartbeat_interval * 1000),
+            # The client's own covers no more than what it has been sent, and so does where this read begins.
+            position=wishes.token if own else encode(position),
+            resumed=exact,
+            reason=reason,
+        )
+        self._socket.send(messages.resumed(self.user_id, datetime.now(UTC), resumption))
+
+    def _answer(self) -> None:
+        if not self._said_connected:
+            return  # `connected` comes first, always
+        body = messages.pong(datetime.now(UTC))
+        if self._wishes.positions:
+            position = self._session.position_told(self._surroundings.routed())
+            body = body if position is None else messages.with_position(body, encode(position))
+        self._socket.send(body)
 
     def _arm(self) -> None:
         due = self._session.deadline()

@@ -81,6 +81,8 @@ class Hub:
                 self.close_user(user_id, CloseCode.NOT_ALLOWED, "disconnected by the host")
             case commands.DEVICE_REMOVED if device_id is not None:
                 self.close_device(user_id, device_id, CloseCode.NOT_ALLOWED, "this device was removed")
+            case commands.DEVICE_REPLACED if device_id is not None and command.generation is not None:
+                self.replace_device(user_id, device_id, command.generation)
 
     def close_user(self, user_id: str, code: CloseCode, reason: str) -> None:
         """Close every connection of a user."""
@@ -90,6 +92,16 @@ class Hub:
         """Close the connections of one device."""
         mine = [connection for connection in self.of(user_id) if connection.device_id == device_id]
         self._tell(mine, lambda connection: connection.close(code, reason))
+
+    def replace_device(self, user_id: str, device_id: int, generation: int) -> None:
+        """Close the connections of a device that are older than its newest one."""
+        older = [
+            connection
+            for connection in self.of(user_id)
+            if connection.device_id == device_id and connection.generation < generation
+        ]
+        reason = "another connection of this device took over"
+        self._tell(older, lambda connection: connection.close(CloseCode.REPLACED, reason))
 
     def _tell(self, connections: Iterable[Connection], do: Callable[[Connection], None]) -> None:
         for connection in connections:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from app.core import messages
 from app.core.close_codes import CloseCode
 from app.core.reads import Unavailable
+from app.core.wishes import Wishes
 from app.gateway.asgi_socket import Message, Receive, Send, serve_socket
 from app.gateway.connection import Connection, Surroundings
 from app.gateway.hub import Hub
@@ -91,7 +92,10 @@ class WebSocketEndpoint:
             return
         wanted = await self._wanted(scope)
         await send({"type": "websocket.accept"})
-        open_events = self._refused(wanted) if isinstance(wanted, Refusal) else self._connected(*wanted)
+        wishes = Wishes.parse(_query(scope).get("position"))
+        open_events = (
+            self._refused(wanted) if isinstance(wanted, Refusal) else self._connected(*wanted, wishes)
+        )
         await serve_socket(scope, receive, send, open_events, message_size=self._message_size)
 
     async def _wanted(self, scope: Message) -> tuple[str, Device | None] | Refusal:
@@ -119,9 +123,11 @@ class WebSocketEndpoint:
     def _has_too_many(self, user_id: str) -> bool:
         return len(self._hub.of(user_id)) >= self._admission.per_user
 
-    def _connected(self, user_id: str, device: Device | None) -> Callable[[Socket], SocketEvents]:
+    def _connected(
+        self, user_id: str, device: Device | None, wishes: Wishes
+    ) -> Callable[[Socket], SocketEvents]:
         def open_events(socket: Socket) -> SocketEvents:
-            connection = Connection(next(self._numbers), user_id, device, socket, self._surroundings)
+            connection = Connection(next(self._numbers), user_id, device, socket, self._surroundings, wishes)
             self._hub.add(connection)
             asyncio.get_running_loop().call_soon(connection.open)
             return connection

@@ -12,7 +12,7 @@ from app.core.position import Lost, Pass, Position, lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
 from app.outbox.walk import PageSize, Walk, all_but, less_owed
 from app.store.database import UNREACHABLE, Database
-from app.store.reads import EVERYTHING, Found, Owner, Row, Unfit, Unseen, message
+from app.store.reads import EVERYTHING, Found, Owner, Row, Unfit, Unseen, covered_undelivered, message
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,14 @@ class CatchUp:
             found.horizon.incarnation,
         )
         return self._begun(first, found, reason)
+
+    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """List undelivered events and sync rows that a client's own position covers: it has them.
+
+        At most a window can be, since no more is in flight. Raises Unavailable.
+        """
+        async with self._archive.lend() as connection:
+            return await covered_undelivered(connection, position, self._user_id)
 
     async def next_page(self) -> Page:
         """Go on with the read; raises Interrupted when it must begin again, and Unavailable."""

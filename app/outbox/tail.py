@@ -200,11 +200,11 @@ class Tail:
         users = self._outlet.users
         routed: dict[str, list[Message]] = {}
         for row in rows:
-            kind, row_id, _, user_id, label, _, created_at, ref = row
+            kind, row_id, _, user_id, label, data, created_at, ref = row
             if repeated and (row_id, created_at.timestamp()) in repeated:
                 continue
             if kind == "c":
-                self._outlet.obey(Command(label, user_id, ref))
+                self._outlet.obey(Command(label, user_id, ref, None if data is None else int(data)))
             elif user_id in users:
                 routed.setdefault(user_id, []).append(reads.message(row))
                 self._recent.remember(row_id, created_at)

@@ -16,11 +16,20 @@ from app.store.types import Snapshot as SnapshotType
 
 MOBILE = frozenset({"ios", "android"})
 
+# The command tells every process to close the older connections of the device; it and the bell are of
+# the transaction that begins the generation.
 _CONNECT = """
-UPDATE users_devices SET last_active = clock_timestamp(), generation = generation + 1
-WHERE user_id = $1 AND device_token = $2
-RETURNING id, generation, platform, position_seen::text, position_reading::text, position_after_id,
-          position_taken_at, position_incarnation"""
+WITH device AS (
+    UPDATE users_devices SET last_active = clock_timestamp(), generation = generation + 1
+    WHERE user_id = $1 AND device_token = $2
+    RETURNING id, generation, platform, position_seen::text, position_reading::text, position_after_id,
+              position_taken_at, position_incarnation
+), replaced AS (
+    INSERT INTO realtime_commands (kind, user_id, device_id, detail)
+    SELECT 'device_replaced', $1, id, jsonb_build_object('generation', generation) FROM device
+    RETURNING realtime_wake('realtime_events', $1)
+)
+SELECT device.* FROM device, replaced"""
 
 
 class UnknownUser(Exception):  # noqa: N818 - what the table says, not a mistake

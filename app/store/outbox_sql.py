@@ -24,7 +24,7 @@ _EVENT = (
     " r.created_at, NULL::bigint AS ref"
 )
 _SYNC = "'s' AS kind, r.id, r.xid, r.user_id, r.action_type, r.payload::text, r.created_at, r.device_id"
-_COMMAND = "'c' AS kind, r.id, r.xid, r.user_id, r.kind, NULL::text, r.created_at, r.device_id"
+_COMMAND = "'c' AS kind, r.id, r.xid, r.user_id, r.kind, r.detail ->> 'generation', r.created_at, r.device_id"
 
 # Rows restored from another cluster can have xids of the future; until `adopt_foreign_rows` has seen to
 # them, no reader may take them for unseen again and again.
@@ -126,6 +126,14 @@ USER = _first_page(_user_parts(None), _USER_FACTS, commands=False)
 USER_OVERLAP = _first_page(_user_parts("$11"), _USER_FACTS, commands=False)
 USER_IDS = _later_ids(_user_parts(None))
 USER_IDS_OVERLAP = _later_ids(_user_parts("$11"))
+_COVERED = """
+    (xid < $2 AND xid <> ALL($3::xid8[]) OR id <= $6 AND xid < $4 AND xid <> ALL($5::xid8[]))"""
+COVERED_UNDELIVERED = f"""
+SELECT 'e' AS kind, id FROM realtime_events
+WHERE user_id = $1 AND NOT delivered AND settled_as IS NULL AND {_COVERED}
+UNION ALL
+SELECT 's' AS kind, id FROM sync_queue WHERE user_id = $1 AND NOT synced AND {_COVERED}
+LIMIT 10000"""
 HORIZON = f"""
 WITH {_HEAD}
 SELECT 'h', 0::bigint, NULL::xid8, snapshot, identity, NULL::text, taken_at, unfit::bigint FROM head"""

@@ -10,7 +10,7 @@ import asyncpg
 
 from app.core import messages
 from app.core.messages import Message
-from app.core.position import Horizon, Incarnation
+from app.core.position import Horizon, Incarnation, Position
 from app.core.snapshot import MAX_XID, Snapshot
 from app.store import outbox_sql as sql
 
@@ -121,6 +121,24 @@ async def rows_by_ids(
     `more` is not told: rows may have been removed meanwhile, so an absent row says nothing.
     """
     return await _read(connection, sql.BY_IDS, ids, limit_bytes)
+
+
+async def covered_undelivered(
+    connection: asyncpg.Connection, position: Position, user_id: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """List a user's undelivered events and sync rows that a position of this incarnation covers."""
+    reading = position.reading or Snapshot(1)
+    rows = await connection.fetch(
+        sql.COVERED_UNDELIVERED,
+        user_id,
+        position.seen.xmax,
+        list(position.seen.in_progress),
+        reading.xmax,
+        list(reading.in_progress),
+        position.after_id,
+    )
+    events = tuple(row["id"] for row in rows if row["kind"] == "e")
+    return events, tuple(row["id"] for row in rows if row["kind"] == "s")
 
 
 async def horizon(connection: asyncpg.Connection) -> Horizon:

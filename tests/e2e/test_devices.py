@@ -8,9 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.e2e.conftest import Connect, Eventually
+from tests.e2e.conftest import Connect, Eventually, StartServer
 from tests.support import host as app
 from tests.support.client import Client, open_client
+from tests.support.postgres import Database
 from tests.support.server import Server
 
 DEVICES = "/realtime/devices"
@@ -411,3 +412,36 @@ async def test_a_connection_can_be_closed_by_the_host(
 
     assert await client.ended() == 4403
     await other.ask()
+
+
+async def test_a_newer_connection_of_a_device_takes_over(
+    server: Server, host: asyncpg.Connection, connect: Connect
+) -> None:
+    """The older one is closed with 4409, and the newer one stays."""
+    user = await app.add_user(host)
+    await register(server, user, f"phone {user}", "ios")
+    older = await connect(server, user, device_token=f"phone {user}")
+
+    newer = await connect(server, user, device_token=f"phone {user}")
+
+    assert await older.ended() == 4409
+    await app.log_mood(host, user)
+    await newer.got(1)
+
+
+async def test_it_takes_over_from_another_process(
+    house: Database, start_server: StartServer, server: Server, host: asyncpg.Connection, connect: Connect
+) -> None:
+    """A phone that changed the process it talks to leaves nothing behind on the other."""
+    user = await app.add_user(host)
+    await register(server, user, f"phone {user}", "ios")
+    elsewhere = start_server(house.url)
+    await elsewhere.ready()
+    older = await connect(elsewhere, user, device_token=f"phone {user}")
+    other_device = await connect(elsewhere, user)
+
+    await connect(server, user, device_token=f"phone {user}")
+
+    assert await older.ended(within=10 * PROMISED) == 4409
+    await app.log_mood(host, user)
+    await other_device.got(1)
