@@ -7,6 +7,7 @@ forgotten, oldest first, which costs duplicates and never an event.
 import asyncio
 import logging
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 import asyncpg
@@ -19,6 +20,7 @@ from app.telemetry.state import State
 log = logging.getLogger(__name__)
 
 K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Receipts:
@@ -94,36 +96,39 @@ class Receipts:
             pass
 
     async def _write(self) -> bool:
-        """Write one batch; whether it could be written whole."""
+        """Write one batch; whether it is worth going on at once."""
         events = _first(self._events, self._batch)
         sync_rows = _first(self._sync_rows, self._batch)
         positions = {key: self._positions[key] for key in _first(self._positions, self._batch)}
-        for key in positions:
-            del self._positions[key]
         try:
             async with self._database.driver() as connection:
-                held_events, held_sync = await receipts.mark(connection, events, sync_rows, positions)
+                held = await receipts.mark(connection, events, sync_rows, positions)
         except (*UNREACHABLE, asyncpg.PostgresError) as error:
             if self.failure is None:
                 log.warning("receipts wait for the database: %s", error)
             self.failure = str(error) or type(error).__name__
-            self._positions = {**positions, **self._positions}
             self._forget_beyond_bound()
             self._something.set()
             return False
         self.failure = None
-        for pending, batch, held in (
-            (self._events, events, held_events),
-            (self._sync_rows, sync_rows, held_sync),
-        ):
-            for row_id in set(batch).difference(held):
-                pending.pop(row_id, None)
-            self.written += len(batch) - len(held)
+        self._settle(self._events, dict.fromkeys(events), held.events)
+        self._settle(self._sync_rows, dict.fromkeys(sync_rows), held.sync_rows)
+        self._settle(self._positions, positions, held.devices)
+        self.written += len(events) + len(sync_rows) - len(held.events) - len(held.sync_rows)
         if self.unwritten:
             self._something.set()
             if self.unwritten >= self._batch:
                 self._enough.set()
-        return not held_events and not held_sync
+        # What is held is tried again with others, or after a pause when there are none.
+        return len(held) < len(events) + len(sync_rows) + len(positions)
+
+    def _settle(self, pending: dict[K, V], batch: Mapping[K, V], held: AbstractSet[K]) -> None:
+        """Forget what was written; what was held goes to the end, so that it keeps no others waiting."""
+        for key, value in batch.items():
+            if key in pending and pending[key] is value:  # else a later one came meanwhile
+                del pending[key]
+                if key in held:
+                    pending[key] = value
 
     def _forget_beyond_bound(self) -> None:
         for pending in (self._events, self._sync_rows):

@@ -5,7 +5,8 @@ holding another can deadlock with the host's cascade, and then the host is the v
 asynchronous, since a receipt lost in a crash costs a duplicate and never an event.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -23,6 +24,7 @@ _MARK_EVENTS = _MARK.format(table="realtime_events", flag="delivered", at="deliv
 _MARK_SYNC = _MARK.format(table="sync_queue", flag="synced", at="synced_at")
 _LEFT_EVENTS = "SELECT id FROM realtime_events WHERE id = ANY($1::bigint[]) AND NOT delivered"
 _LEFT_SYNC = "SELECT id FROM sync_queue WHERE id = ANY($1::bigint[]) AND NOT synced"
+_GENERATIONS = "SELECT id, generation FROM users_devices WHERE id = ANY($1::bigint[])"
 
 _MOVE = """
 WITH wanted AS MATERIALIZED (
@@ -40,8 +42,23 @@ FROM mine JOIN wanted AS w ON w.id = mine.id
 WHERE d.id = mine.id AND d.generation = w.generation
 RETURNING d.id"""
 
-DevicePositions = Mapping[tuple[int, int], Position]
-"""What devices have now, by device id and the generation of the connection that says so."""
+DeviceKey = tuple[int, int]
+"""A device's id and the generation of the connection that speaks for it."""
+
+DevicePositions = Mapping[DeviceKey, Position]
+"""What devices have now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What somebody held and what must be tried again."""
+
+    events: frozenset[int]
+    sync_rows: frozenset[int]
+    devices: frozenset[DeviceKey]
+
+    def __len__(self) -> int:
+        return len(self.events) + len(self.sync_rows) + len(self.devices)
 
 
 async def mark(
@@ -49,29 +66,35 @@ async def mark(
     events: Sequence[int],
     sync_rows: Sequence[int],
     positions: DevicePositions,
-) -> tuple[list[int], list[int]]:
+) -> Held:
     """Mark rows as delivered and move devices' positions, in one transaction.
 
-    Returns the event and sync ids that somebody held and that must be tried again. A position that
-    somebody held is moved by the device's next one.
+    A position of an older generation than the device's is passed over. Returns what was held.
     """
     async with connection.transaction():
         await connection.execute("SET LOCAL synchronous_commit = off")
         marked = await connection.fetch(_MARK_EVENTS, events) if events else []
         synced = await connection.fetch(_MARK_SYNC, sync_rows) if sync_rows else []
-        if positions:
-            await connection.fetch(_MOVE, *_columns(positions))
-    return (
-        await _left(connection, _LEFT_EVENTS, events, marked),
-        await _left(connection, _LEFT_SYNC, sync_rows, synced),
+        moved = await connection.fetch(_MOVE, *_columns(positions)) if positions else []
+    return Held(
+        frozenset(row[0] for row in await _left(connection, _LEFT_EVENTS, events, marked)),
+        frozenset(row[0] for row in await _left(connection, _LEFT_SYNC, sync_rows, synced)),
+        frozenset(
+            positions.keys()
+            & {(row[0], row[1]) for row in await _left(connection, _GENERATIONS, _ids(positions), moved)}
+        ),
     )
 
 
 async def _left(
-    connection: asyncpg.Connection, statement: str, wanted: Sequence[int], marked: Sequence[asyncpg.Record]
-) -> list[int]:
-    rest = set(wanted).difference(row[0] for row in marked)
-    return [row[0] for row in await connection.fetch(statement, list(rest))] if rest else []
+    connection: asyncpg.Connection, statement: str, wanted: Iterable[int], done: Sequence[asyncpg.Record]
+) -> Sequence[asyncpg.Record]:
+    rest = set(wanted).difference(row[0] for row in done)
+    return await connection.fetch(statement, list(rest)) if rest else []
+
+
+def _ids(positions: DevicePositions) -> set[int]:
+    return {device_id for device_id, _ in positions}
 
 
 def _columns(positions: DevicePositions) -> list[list[object]]:

@@ -1,0 +1,257 @@
+"""What has reached its user is written down, whoever holds the rows and however the database fares."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from app.core.position import Position
+from app.core.snapshot import Snapshot
+from app.lifecycle import Part
+from app.outbox.receipts import Receipts
+from app.store import devices, reads
+from app.store.database import Database as Pool
+from app.store.database import address
+from tests.conftest import NewCluster, NewDatabase
+from tests.support.host import add_user, delete_user, log_moods, queue_sync
+from tests.support.postgres import Database
+from tests.support.service import PATIENCE, running, until
+
+UNDELIVERED = "SELECT count(*) FROM realtime_events WHERE NOT delivered"
+
+
+class Writing:
+    """Receipts at work on a pool of their own."""
+
+    def __init__(self, url: str, **options: float) -> None:
+        self.pool = Pool(address(url), size=2)
+        self.receipts = Receipts(self.pool, **{"interval": 0.01, "retry": 0.02, **options})
+        self.part = Part("receipts", self.receipts.run)
+
+    async def written(self) -> None:
+        await until(lambda: self.receipts.unwritten == 0)
+
+    async def position(self) -> Position:
+        async with self.pool.driver() as connection:
+            now = await reads.horizon(connection)
+        return Position(now.snapshot, now.taken_at, now.incarnation)
+
+    async def close(self) -> None:
+        await self.part.stop()
+        await self.pool.close()
+
+
+@pytest.fixture
+async def writing(database: Database) -> AsyncIterator[Writing]:
+    writing = Writing(database.url)
+    writing.part.start()
+    yield writing
+    await writing.close()
+
+
+async def events_of(host: asyncpg.Connection, user: str, count: int) -> tuple[int, ...]:
+    """Write so many events; return their ids."""
+    await log_moods(host, [user], count)
+    rows = await host.fetch("SELECT id FROM realtime_events WHERE user_id = $1 ORDER BY id", user)
+    return tuple(row[0] for row in rows)
+
+
+async def device_of(host: asyncpg.Connection, user: str) -> tuple[int, int]:
+    """A device that has connected once: its id and generation."""
+    await add_user(host, user)
+    await host.execute(
+        "INSERT INTO users_devices (user_id, device_token, platform) VALUES ($1, $1, 'ios')", user
+    )
+    connected = await devices.connect(host, user, user)
+    assert connected is not None
+    return connected.id, connected.generation
+
+
+async def stored_position(host: asyncpg.Connection, device_id: int) -> Position | None:
+    """What the table says that a device has."""
+    row = await host.fetchrow("SELECT user_id, device_token FROM users_devices WHERE id = $1", device_id)
+    async with host.transaction():
+        connected = await devices.connect(host, *row)
+        await host.execute("UPDATE users_devices SET generation = generation - 1 WHERE id = $1", device_id)
+    return connected.position if connected else None
+
+
+async def test_rows_that_somebody_holds_are_skipped_and_written_later(
+    database: Database, host: asyncpg.Connection, writing: Writing
+) -> None:
+    """Nobody waits for them: the others are written at once, these when they are let go."""
+    ids = await events_of(host, "u", 20)
+    await add_user(host, "u")
+    sync_id = await queue_sync(host, "u")
+    holder = await database.connect()
+    async with holder.transaction():
+        await holder.execute("SELECT FROM realtime_events WHERE id = ANY($1) FOR UPDATE", list(ids[:5]))
+        await holder.execute("SELECT FROM sync_queue FOR UPDATE")
+        writing.receipts.add(ids, (sync_id,), None, None)
+        await until(lambda: writing.receipts.unwritten == 6)
+        assert await host.fetchval(UNDELIVERED) == 5
+    await writing.written()
+    assert await host.fetchval(UNDELIVERED) == 0
+    assert await host.fetchval("SELECT synced AND synced_at IS NOT NULL FROM sync_queue")
+    assert writing.receipts.written == 21
+
+
+async def test_more_held_rows_than_a_batch_keep_no_others_waiting(
+    database: Database, host: asyncpg.Connection
+) -> None:
+    """Whoever holds the oldest thousand does not stop the receipts of everybody else."""
+    writing = Writing(database.url, batch=10)
+    writing.part.start()
+    ids = await events_of(host, "u", 100)
+    holder = await database.connect()
+    async with holder.transaction():
+        await holder.execute("SELECT FROM realtime_events WHERE id = ANY($1) FOR UPDATE", list(ids[:25]))
+        writing.receipts.add(ids, (), None, None)
+        async with asyncio.timeout(PATIENCE):
+            while await host.fetchval(UNDELIVERED) > 25:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        assert all(writing.receipts.is_unwritten(row_id) for row_id in ids[:25])
+    await writing.receipts.flush()
+    await writing.close()
+    assert await host.fetchval(UNDELIVERED) == 0
+
+
+async def test_a_device_that_somebody_holds_is_moved_later(
+    database: Database, host: asyncpg.Connection, writing: Writing
+) -> None:
+    """Its position is not left to the device's next row, which may never come."""
+    device = await device_of(host, "u")
+    position = await writing.position()
+    holder = await database.connect()
+    async with holder.transaction():
+        await holder.execute("SELECT FROM users_devices FOR UPDATE")
+        ids = await events_of(host, "u", 1)
+        writing.receipts.add(ids, (), device, position)
+        await until(lambda: writing.receipts.written == 1)
+        assert writing.receipts.unwritten == 1
+    await writing.written()
+    assert await stored_position(host, device[0]) == position
+
+
+async def test_a_position_of_an_older_generation_is_passed_over(
+    host: asyncpg.Connection, writing: Writing
+) -> None:
+    """What a connection says that another has taken over from does not count, nor is it tried again."""
+    device_id, generation = await device_of(host, "u")
+    old = await writing.position()
+    new = replace(old, seen=Snapshot(old.seen.xmax + 5))
+    writing.receipts.add((), (), (device_id, generation - 1), old)
+    writing.receipts.add((), (), (device_id, generation), new)
+    await writing.written()
+    assert await stored_position(host, device_id) == new
+    writing.receipts.add((), (), (device_id, generation - 1), old)
+    await writing.written()
+    assert await stored_position(host, device_id) == new
+
+
+async def test_a_position_in_mid_read_is_stored_as_it_is(host: asyncpg.Connection, writing: Writing) -> None:
+    """All its parts come back."""
+    device = await device_of(host, "u")
+    here = await writing.position()
+    position = replace(
+        here,
+        seen=Snapshot(here.seen.xmax, frozenset({here.seen.xmax - 3, here.seen.xmax - 1})),
+        reading=Snapshot(here.seen.xmax + 7, frozenset({here.seen.xmax + 2})),
+        after_id=12345,
+    )
+    writing.receipts.add((), (), device, position)
+    await writing.written()
+    assert await stored_position(host, device[0]) == position
+
+
+async def test_receipts_of_rows_and_devices_that_are_gone_are_forgotten(
+    host: asyncpg.Connection, writing: Writing
+) -> None:
+    """A deleted user's rows are nobody's business any more."""
+    device = await device_of(host, "u")
+    position = await writing.position()
+    sync_id = await queue_sync(host, "u")
+    await delete_user(host, "u")
+    writing.receipts.add((10_000_000,), (sync_id,), device, position)
+    await writing.written()
+
+
+async def test_a_hosts_cascade_never_deadlocks_with_receipts(
+    database: Database, host: asyncpg.Connection, writing: Writing
+) -> None:
+    """Users with devices and sync rows are deleted while receipts and positions of theirs are written."""
+    deleting = await database.connect()
+    for turn in range(60):
+        users = [f"user-{turn}-{number}" for number in range(4)]
+        known = [await device_of(host, user) for user in users]
+        rows = await host.fetch(
+            "INSERT INTO sync_queue (user_id, action_type, payload)"
+            " SELECT u, 'refresh', '{}' FROM generate_series(1, 20), unnest($1::text[]) AS u RETURNING id",
+            users,
+        )
+        position = await writing.position()
+        gone = asyncio.create_task(deleting.execute("DELETE FROM users WHERE id = ANY($1)", users[::-1]))
+        for number, device in enumerate(known):
+            writing.receipts.add((), tuple(row[0] for row in rows[number::4]), device, position)
+        await gone
+        await writing.written()
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert await host.fetchval(deadlocks) == 0
+    assert writing.receipts.failure is None
+
+
+async def test_receipts_wait_for_a_database_that_is_away(
+    private_cluster: NewCluster, new_database: NewDatabase
+) -> None:
+    """They are kept, and written when it is back; the device's position too."""
+    cluster = await asyncio.to_thread(private_cluster)
+    database = await new_database(cluster)
+    host = await database.connect()
+    device = await device_of(host, "u")
+    async with running(database.url) as rig:
+        peer = await rig.connect_device("u", "u", mute=True)
+        await log_moods(host, ["u"], 20)
+        await rig.caught_up()
+        await until(lambda: len(peer.received) == 20)
+        await host.close()
+        await asyncio.to_thread(cluster.stop)
+        peer.unmute()
+        await until(lambda: rig.receipts.failure is not None)
+        assert rig.receipts.unwritten == 21
+        await asyncio.to_thread(cluster.start)
+        await rig.recorded()
+        assert rig.receipts.failure is None
+        host = await database.connect()
+        assert await host.fetchval(UNDELIVERED) == 0
+        position = await stored_position(host, device[0])
+        assert position is not None
+        assert all(
+            position.has(int(row["xid"]), row["id"])
+            for row in await host.fetch("SELECT id, xid FROM realtime_events")
+        )
+
+
+async def test_a_batch_that_is_cut_short_is_written_by_the_flush(
+    database: Database, host: asyncpg.Connection
+) -> None:
+    """Stopped in mid-write, as at the end of the process: neither rows nor positions are forgotten."""
+    writing = Writing(database.url)
+    ids = await events_of(host, "u", 10)
+    device = await device_of(host, "u")
+    position = await writing.position()
+    blocker = await database.connect()
+    async with blocker.transaction():
+        await blocker.execute("LOCK TABLE users_devices")
+        writing.receipts.add(ids, (), device, position)
+        writing.part.start()
+        async with asyncio.timeout(PATIENCE):
+            while not await host.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await writing.part.stop()
+    await writing.receipts.flush()
+    await writing.close()
+    assert writing.receipts.unwritten == 0
+    assert await host.fetchval(UNDELIVERED) == 0
+    assert await stored_position(host, device[0]) == position
