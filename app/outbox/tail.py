@@ -207,7 +207,9 @@ class Tail:
                 self._outlet.obey(Command(label, user_id, ref, None if data is None else int(data)))
             elif user_id in users:
                 routed.setdefault(user_id, []).append(reads.message(row))
-                self._recent.remember(row_id, created_at)
+            else:
+                continue
+            self._recent.remember(row_id, created_at)
         for user_id, messages in routed.items():
             self._outlet.route(user_id, messages, passing)
         if rows:

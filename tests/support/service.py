@@ -16,7 +16,6 @@ from typing import Any
 
 import asyncpg
 
-from app.core.close_codes import CloseCode
 from app.core.messages import Message
 from app.core.position import Pass, Position
 from app.core.rate import Load
@@ -170,8 +169,7 @@ class Outlet:
 
     def obey(self, command: Command) -> None:
         self.commands.append(command)
-        if command.kind == "user_deleted" and command.user_id is not None:
-            self._hub.close_user(command.user_id, CloseCode.NOT_ALLOWED, "this user was deleted")
+        self._hub.obey(command)
 
     def completed(self, done: Pass) -> None:
         self.done = done
