@@ -250,14 +250,14 @@ async def test_a_device_of_another_user_is_an_unknown_device(
 async def test_the_twenty_first_connection_of_a_user_is_refused(
     server: Server, host: asyncpg.Connection, connect: Connect
 ) -> None:
-    """Also when they all come at once with a device; the others stay, and one that leaves makes room."""
+    """Also when all come at once, each with a device; the others stay, and one that leaves makes room."""
     user = await app.add_user(host)
-    device = {"user_id": user, "device_token": f"phone of {user}", "platform": "web"}
-    assert (await server.request("POST", "/realtime/devices", json=device)).status_code == 201
+    tokens = [f"device {number} of {user}" for number in range(30)]
+    for token in tokens:
+        device = {"user_id": user, "device_token": token, "platform": "web"}
+        assert (await server.request("POST", "/realtime/devices", json=device)).status_code == 201
 
-    clients = await asyncio.gather(
-        *(connect(server, user, device_token=device["device_token"]) for _ in range(30))
-    )
+    clients = await asyncio.gather(*(connect(server, user, device_token=token) for token in tokens))
     refused = [client for client in clients if client.messages[0]["type"] == "error"]
 
     assert len(refused) == 10
