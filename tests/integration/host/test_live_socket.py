@@ -299,7 +299,9 @@ async def test_a_peer_that_stopped_reading_can_be_dropped() -> None:
             await _until_empty(host)
 
 
-@pytest.mark.parametrize("last_word", [frame(Opcode.CLOSE), frame(Opcode.CONT), b""])
+@pytest.mark.parametrize(
+    "last_word", [frame(Opcode.CLOSE), frame(Opcode.CONT), b""], ids=["close", "violation", "silence"]
+)
 async def test_a_peer_that_ends_without_reading_is_dropped_in_time(last_word: bytes) -> None:
     """A close frame, a violation or a FIN of a peer whose buffers are full."""
     options = HostOptions(close_timeout=0.1)
