@@ -16,6 +16,10 @@ TRIGGERS = {
     "trigger_device_removed_realtime": "users_devices",
 }
 
+ADOPT = """
+UPDATE {table} SET xid = '3' WHERE id IN (
+    SELECT id FROM {table} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
+    LIMIT $1 FOR UPDATE SKIP LOCKED)"""
 ADOPTION_LOCK = 0x6D76_7274_6164_6F70
 
 
@@ -69,14 +73,7 @@ async def adopt_foreign_rows(connection: asyncpg.Connection, *, batch: int = 500
         while True:
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", ADOPTION_LOCK)
-                status = await connection.execute(
-                    f"""
-                    UPDATE {table} SET xid = '3' WHERE id IN (
-                        SELECT id FROM {table} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
-                        LIMIT $1 FOR UPDATE SKIP LOCKED)
-                    """,
-                    batch,
-                )
+                status = await connection.execute(ADOPT.format(table=table), batch)
             count = int(status.rpartition(" ")[2])
             adopted += count
             if count < batch:

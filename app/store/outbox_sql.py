@@ -63,14 +63,19 @@ def _unseen(kind: str, *, mine: str = "", overlap: str | None = None, owed: str 
     """Ids of a table's rows that `reading` has ($3, $4) and `seen` ($1, $2) has not, beyond $5."""
     table = _TABLES[kind]
     both = f"{_OURS} AND xid < $3 AND xid <> ALL($4::xid8[]) AND id > $5 {mine}"
-    branches = [f"xid >= $1 AND {both}", f"xid = ANY($2::xid8[]) AND {both}"]
-    if overlap:
-        branches.append(f"created_at >= {overlap} AND {both}")
+    branches = [f"{table} WHERE xid >= $1 AND {both}", f"{table} WHERE xid = ANY($2::xid8[]) AND {both}"]
+    if overlap and mine:
+        branches.append(f"{table} WHERE created_at >= {overlap} AND {both}")
+    elif overlap:
+        # Fenced: the conditions on xid, open below, would lead the planner through the whole index on xid.
+        branches.append(
+            f"(SELECT * FROM {table} WHERE created_at >= {overlap} OFFSET 0) AS young WHERE {both}"
+        )
     if owed:
-        branches.append(f"{owed} AND {both}")
+        branches.append(f"{table} WHERE {owed} AND {both}")
     # Only the branches beyond the first two can find a row twice.
     union = "UNION" if len(branches) > 2 else "UNION ALL"
-    return f" {union} ".join(f"SELECT id, xid FROM {table} WHERE {branch}" for branch in branches)
+    return f" {union} ".join(f"SELECT id, xid FROM {branch}" for branch in branches)
 
 
 def _tail_parts(overlap: str | None) -> str:
