@@ -54,8 +54,8 @@ async def test_everybody_is_told_and_what_was_read_is_marked(
     workers: int,
     leave: Callable[[Server], None],
 ) -> None:
-    """200 idle clients and some that just got something; nothing that they confirmed is sent again."""
-    server = start_server(house.url, workers=workers)
+    """200 idle clients, and some that just got something of which no receipt is written yet."""
+    server = start_server(house.url, workers=workers, receipts_interval=600)
     await server.ready()
     users = [await app.add_user(host) for _ in range(10)]
     idle = await asyncio.gather(*(connect(server, f"idle {number}") for number in range(200)))
