@@ -12,6 +12,7 @@ import pytest
 
 from app.core.position import Position
 from app.outbox.catch_up import Archive
+from app.outbox.tail import Timing
 from app.outbox.walk import PageSize
 from app.store.database import Database as Pool
 from app.store.database import address
@@ -172,6 +173,31 @@ async def test_a_read_cut_anywhere_covers_the_rest_exactly_once(
         while await reader.read():
             pass
         truth.check(reader.received, [reader.user])
+
+
+async def test_a_tail_cut_in_mid_read_goes_on_where_it_was(
+    moody: Database, host: asyncpg.Connection, start_rig: StartRig
+) -> None:
+    """The service's connections are ended over and over while rows keep coming: none is lost or repeated."""
+    truth = Truth()
+    rig = await start_rig(moody.url, page=PageSize(rows=3), timing=Timing(sweep=0.05, retry=0.01))
+    peers = [(user, rig.connect(user)) for user in USERS]
+    failures = 0
+    writing = asyncio.create_task(
+        write(moody, truth, USERS, writers=6, rows=1000, seed=6, while_=lambda: failures < 12)
+    )
+    while not writing.done():
+        await host.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'mindvibe-realtime' AND datname = current_database()"
+        )
+        await until(lambda: writing.done() or rig.tail.failure is not None)
+        await until(lambda: writing.done() or rig.tail.failure is None)
+        failures += 1
+    await writing
+    await rig.settled()
+    for user, peer in peers:
+        truth.check(peer.received, [user])
 
 
 class CutReader:
