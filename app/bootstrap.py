@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 CONFIRM_AFTER = 0.2
 CONFIRM_AFTER_BUSY = 2.0
 REMEMBERED_ROWS = 100_000
+LAST_WORD = 2.0
+"""Seconds that a stopping process waits for the database to take what is left."""
 RING_UNTIL = {Bells.ALWAYS: bells.ALWAYS, Bells.LEASED: None, Bells.OFF: bells.NEVER}
 
 
@@ -129,10 +131,11 @@ class Service:
             connection.close(CloseCode.GOING_AWAY, "this process is going away")
         for part in self._sinks:
             await part.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2):
-                await self.receipts.flush()
-        await self.database.close()
+        # A database that hangs keeps nobody from leaving: what is not written is delivered again.
+        for last_word in (self.receipts.flush, self.database.close):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORD):
+                    await last_word()
         if self._local is not None:
             await asyncio.to_thread(self._local.close)
 
@@ -140,7 +143,6 @@ class Service:
         """Close every connection gently: confirm what is in flight, then tell them to come back."""
         self._draining = True
         await leave_all(self.hub.everyone(), window=self._settings.drain_window)
-        await self.receipts.flush()
 
     async def _database_url(self) -> URL:
         settings = self._settings

@@ -154,10 +154,7 @@ def freeze(stoppable: Cluster) -> Iterator[Callable[[], None]]:
     "how",
     [
         "stopped",
-        pytest.param(
-            "frozen",
-            marks=pytest.mark.xfail(reason="a last write has no limit but the drain's", strict=False),
-        ),
+        "frozen",
     ],
 )
 async def test_a_service_whose_database_is_gone_can_be_ended(
