@@ -83,7 +83,8 @@ class Service:
         self.triggers_watch = TriggersWatch(self.database)
         self.bells_watch = BellsWatch(self.database)
         self.scheduler = Scheduler(self._jobs())
-        archive = Archive(self.database, asyncio.Semaphore(settings.concurrent_reads), page, overlap)
+        turns = asyncio.Semaphore(settings.concurrent_reads)
+        archive = Archive(self.database, turns, page, overlap, self.receipts.is_unwritten)
         self.websocket = WebSocketEndpoint(
             self.hub,
             self.registry,
@@ -176,6 +177,7 @@ class Service:
             timing=Timing(
                 sweep=settings.sweep_interval,
                 lease=settings.bell_lease if settings.bells is Bells.LEASED else None,
+                ring_until=RING_UNTIL[settings.bells],
             ),
             load=Load(busy_above=settings.busy_above, busy_below=settings.busy_below),
             page=page,

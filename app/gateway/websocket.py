@@ -87,10 +87,10 @@ class WebSocketEndpoint:
         if scope["path"] != PATH:
             await _refuse(send, scope, 404, "There is no WebSocket here; connect to /realtime/ws.")
             return
-        if not self._is_open() or self._hub.count >= self._admission.per_process:
+        wanted = None if self._is_full() else await self._wanted(scope)
+        if wanted is None or self._is_full():  # others may have come while a device was looked up
             await _refuse(send, scope, 503, "This process takes no more connections; try again.")
             return
-        wanted = await self._wanted(scope)
         await send({"type": "websocket.accept"})
         wishes = Wishes.parse(_query(scope).get("position"))
         open_events = (
@@ -104,11 +104,9 @@ class WebSocketEndpoint:
         user_id = query.get("user_id", "")
         if not user_id or len(user_id) > MAX_ID or "\x00" in user_id:
             return NO_USER
-        if self._has_too_many(user_id):
-            return TOO_MANY
         token = query.get("device_token") or _header(scope, b"x-device-token")
         if token is None:
-            return user_id, None
+            return TOO_MANY if self._has_too_many(user_id, None) else (user_id, None)
         if len(token) > MAX_ID or "\x00" in token:
             return NO_SUCH_DEVICE
         try:
@@ -117,11 +115,15 @@ class WebSocketEndpoint:
             return TRY_LATER
         if device is None:
             return NO_SUCH_DEVICE
-        # Others may have come while the device was looked up.
-        return TOO_MANY if self._has_too_many(user_id) else (user_id, device)
+        return TOO_MANY if self._has_too_many(user_id, device.id) else (user_id, device)
 
-    def _has_too_many(self, user_id: str) -> bool:
-        return len(self._hub.of(user_id)) >= self._admission.per_user
+    def _has_too_many(self, user_id: str, device_id: int | None) -> bool:
+        """Whether a user may have no more; the connections that a device takes over from do not count."""
+        others = [one for one in self._hub.of(user_id) if device_id is None or one.device_id != device_id]
+        return len(others) >= self._admission.per_user
+
+    def _is_full(self) -> bool:
+        return not self._is_open() or self._hub.count >= self._admission.per_process
 
     def _connected(
         self, user_id: str, device: Device | None, wishes: Wishes

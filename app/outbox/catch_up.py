@@ -1,9 +1,9 @@
 """What one reader has missed: everything its position has not seen, and what nobody got yet."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import asyncpg
@@ -20,12 +20,14 @@ class Archive:
     """The table as it is read by those who catch up, a bounded number of them at a time.
 
     `overlap` is how far before a position's time rows are read again after a database restart.
+    `is_unwritten` says whether a row has reached its user although the table does not say so yet.
     """
 
     database: Database
     turns: asyncio.Semaphore
     page: PageSize
     overlap: timedelta
+    is_unwritten: Callable[[int], bool]
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[asyncpg.Connection]:
@@ -49,7 +51,7 @@ class CatchUp:
         self._user_id = user_id
         self._takes_sync = takes_sync
         self._walk: Walk | None = None
-        self._skip: _AlreadyRead | None = None
+        self._skip: Callable[[Row], bool] = _nothing
 
     async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
         """Begin a read of what `position` has not seen.
@@ -78,6 +80,7 @@ class CatchUp:
             taken_at, horizon = position.taken_at, found.horizon
             first = Pass(position.seen, taken_at, position.reading, taken_at, horizon.incarnation)
             return self._begun(first, found, reason, partial=True)
+        found = self._leave_out(found, lambda row: position.has(row[2], row[1]) and self._has_arrived(row))
         first = Pass(
             less_owed(position.seen, found),
             position.taken_at,
@@ -104,6 +107,7 @@ class CatchUp:
     async def _undelivered(self, reason: Lost) -> Begun:
         """Only what nobody got yet: all that is owed to a reader without a usable position."""
         found = await self._read(Unseen(EVERYTHING), with_undelivered=True)
+        found = self._leave_out(found, self._has_arrived)
         return self._begun(all_but(found), found, reason)
 
     async def _across_incarnations(
@@ -111,12 +115,12 @@ class CatchUp:
     ) -> Begun:
         since = position.taken_at - self._archive.overlap
         found = await self._read(Unseen(position.seen, since=since), with_undelivered=with_undelivered)
-        self._skip = _AlreadyRead(position, since)
+        found = self._leave_out(found, _AlreadyRead(position, since).covers)
         return self._begun(all_but(found), found, reason)
 
     async def _read(self, wanted: Unseen, *, with_undelivered: bool) -> Found:
         owner = Owner(self._user_id, self._takes_sync, with_undelivered)
-        self._skip = None
+        self._skip = _nothing
         self._walk = Walk(self._archive.lend, wanted, owner, self._archive.page)
         found = await self._walk.first()
         if found.facts["erased"]:
@@ -126,10 +130,21 @@ class CatchUp:
     def _begun(self, first: Pass, found: Found, reason: Lost | None, *, partial: bool = False) -> Begun:
         return Begun(first, self._page(found.rows), partial, reason)
 
+    def _leave_out(self, found: Found, skip: Callable[[Row], bool]) -> Found:
+        """Pass over some rows of the read, on this page and on those that follow."""
+        self._skip = skip
+        return replace(found, rows=[row for row in found.rows if not skip(row)])
+
+    def _has_arrived(self, row: Row) -> bool:
+        return self._archive.is_unwritten(row[1])
+
     def _page(self, rows: list[Row]) -> Page:
-        skip = self._skip
-        wanted = rows if skip is None else [row for row in rows if not skip.covers(row)]
-        return Page([message(row) for row in wanted], self._walk is not None and self._walk.more)
+        wanted = [message(row) for row in rows if not self._skip(row)]
+        return Page(wanted, self._walk is not None and self._walk.more)
+
+
+def _nothing(_: Row) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)

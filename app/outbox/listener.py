@@ -48,13 +48,13 @@ class Listener:
         self._echo_channel = f"realtime_echo_{random.getrandbits(64):016x}"
         self.echoed_at: float | None = None
         """When the listener last proved itself, on the monotonic clock."""
-        self.failure: str | None = "not connected yet"
+        self.failure: str | None = None
         """Why it does not hear, in one line; None while it does."""
 
     def state(self) -> State:
         """For health: degraded while no bell is heard, since the sweep then finds what is new."""
         age = None if self.echoed_at is None else round(time.monotonic() - self.echoed_at, 3)
-        details = {"listening": self.failure is None, "echo_age_seconds": age}
+        details = {"listening": self.failure is None and age is not None, "echo_age_seconds": age}
         return State(details, (f"listener: {self.failure}",) if self.failure else ())
 
     async def run(self) -> None:
@@ -105,10 +105,10 @@ class Listener:
             async with asyncio.timeout(self._echo_timeout):
                 await connection.execute("SELECT pg_notify($1, '')", self._echo_channel)
                 await self._echoed.wait()
-            self.echoed_at = time.monotonic()
-            if self.failure is not None:
+            if self.failure is not None or self.echoed_at is None:
                 log.info("the listener hears the bells")
                 self.failure = None
+            self.echoed_at = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._echo_interval):
                     await lost.wait()

@@ -192,6 +192,7 @@ class Knobs:
     busy_above: float = 1000.0
     busy_below: float = 500.0
     receipts_batch: int = 500
+    receipts_interval: float = 0.01
     everyone: bool = False
     listens: bool = True
     pool_size: int = 5
@@ -226,9 +227,13 @@ class Rig:
             echo_timeout=knobs.echo_timeout,
             retry_at_most=0.5,
         )
-        self.receipts = Receipts(self.pool, interval=0.01, batch=knobs.receipts_batch, retry=0.05)
+        self.receipts = Receipts(
+            self.pool, interval=knobs.receipts_interval, batch=knobs.receipts_batch, retry=0.05
+        )
         self.registry = Registry(self.pool)
-        self.archive = Archive(self.pool, asyncio.Semaphore(8), knobs.page, overlap)
+        self.archive = Archive(
+            self.pool, asyncio.Semaphore(8), knobs.page, overlap, self.receipts.is_unwritten
+        )
         self.peers: list[Peer] = []
         self._parts = [Part("receipts", self.receipts.run), Part("tail", self.tail.run)]
         if knobs.listens:
@@ -243,7 +248,7 @@ class Rig:
         for part in self._parts:
             part.start()
         if self.knobs.listens:
-            await until(lambda: self.listener.failure is None)
+            await until(lambda: self.listener.echoed_at is not None)
         await until(lambda: self.tail.read_at is not None)
 
     async def stop(self) -> None:

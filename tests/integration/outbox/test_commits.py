@@ -39,7 +39,7 @@ async def moody(database: Database, host: asyncpg.Connection) -> Database:
 async def open_archive(database: Database) -> AsyncIterator[Callable[[], Archive]]:
     """An archive that is read in pages of seven."""
     pool = Pool(address(database.url), size=5)
-    yield lambda: Archive(pool, asyncio.Semaphore(4), PAGE, timedelta(seconds=300))
+    yield lambda: Archive(pool, asyncio.Semaphore(4), PAGE, timedelta(seconds=300), lambda _: False)
     await pool.close()
 
 

@@ -103,7 +103,7 @@ async def archive_on(database: Database) -> AsyncIterator[Archive]:
     """An archive of another process."""
     pool = Pool(address(database.url), size=2)
     try:
-        yield Archive(pool, asyncio.Semaphore(2), PageSize(), OVERLAP)
+        yield Archive(pool, asyncio.Semaphore(2), PageSize(), OVERLAP, lambda _: False)
     finally:
         await pool.close()
 

@@ -273,3 +273,23 @@ async def test_a_batch_that_is_cut_short_is_written_by_the_flush(
     assert writing.receipts.unwritten == 0
     assert await host.fetchval(UNDELIVERED) == 0
     assert await stored_position(host, device[0]) == position
+
+
+async def test_what_a_client_has_confirmed_is_not_repeated_to_it_before_it_is_written(
+    host: asyncpg.Connection, database: Database
+) -> None:
+    """A client that returns at once gets nothing of what the receipts still hold."""
+    async with running(database.url, receipts_interval=3600.0) as rig:
+        peer = rig.connect("u")
+        await log_moods(host, ["u"], 3)
+        await rig.settled()
+        peer.leave()
+        assert len(peer.ids) == 3
+
+        returned = rig.connect("u")
+        await log_moods(host, ["u"], 1)
+        await rig.settled(returned)
+
+        assert await host.fetchval("SELECT count(*) FROM realtime_events WHERE NOT delivered") == 4
+        assert len(returned.ids) == 1
+        assert not set(returned.ids) & set(peer.ids)
