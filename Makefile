@@ -23,7 +23,7 @@ demo: setup ## the main job on an embedded database; stays up until Ctrl-C
 	@$(BIN)/python -m demo
 
 test: setup ## every test, on real PostgreSQL and real sockets
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: setup ## lint, formatting, types, import rules
 	$(BIN)/ruff check .

@@ -112,6 +112,7 @@ def make_sync_queue() -> None:
     adoption.ensure_index(table, "sync_queue_xid", "(xid)")
     adoption.ensure_index(table, "sync_queue_user_xid", "(user_id, xid)")
     adoption.ensure_index(table, "sync_queue_pending", "(user_id, id) WHERE NOT synced")
+    adoption.ensure_index(table, "sync_queue_created_at", "USING brin (created_at) WITH (autosummarize = on)")
     adoption.ensure_index(table, "sync_queue_key", "(user_id, key) WHERE key IS NOT NULL", unique=True)
     tune(table)
 

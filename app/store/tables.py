@@ -124,6 +124,7 @@ sync_queue = Table(
     Index("sync_queue_xid", "xid"),
     Index("sync_queue_user_xid", "user_id", "xid"),
     Index("sync_queue_pending", "user_id", "id", postgresql_where=text(PENDING_SYNC)),
+    Index("sync_queue_created_at", "created_at", postgresql_using="brin"),
     Index("sync_queue_key", "user_id", "key", unique=True, postgresql_where=text("key IS NOT NULL")),
 )
 

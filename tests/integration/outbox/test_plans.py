@@ -191,9 +191,7 @@ async def read_little(meter: Meter, seen: Snapshot, crowded: Snapshot) -> None:
         for position, more in ((seen, 0), (crowded, 16 * 4 * rows)):
             arguments = (*Unseen(position, now).arguments(), *bounds, *others)
             cost = await meter.explain(statement, *arguments)
-            # Sync rows of the overlap are found by reading all of them: no index tells when they were written.
-            allowed = {"sync_queue"} if name in {"TAIL_OVERLAP", "TAIL_IDS_OVERLAP"} else set()
-            assert cost.read_whole <= allowed, f"{name} reads {set(cost.read_whole)} whole\n{cost.plan}"
+            assert not cost.read_whole, f"{name} reads {set(cost.read_whole)} whole\n{cost.plan}"
             assert 0 < cost.looked_at <= bound + more, f"{name} looks at {cost.looked_at}\n{cost.plan}"
             assert cost.buffers <= 400 + 8 * (bound + more), f"{name} takes {cost.buffers}\n{cost.plan}"
     cost = await meter.explain(outbox_sql.HORIZON)
