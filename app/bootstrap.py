@@ -84,7 +84,7 @@ class Service:
         self.bells_watch = BellsWatch(self.database)
         self.scheduler = Scheduler(self._jobs())
         turns = asyncio.Semaphore(settings.concurrent_reads)
-        archive = Archive(self.database, turns, page, overlap, self.receipts.is_unwritten)
+        archive = Archive(self.database, turns, page, overlap, self.receipts)
         self.websocket = WebSocketEndpoint(
             self.hub,
             self.registry,

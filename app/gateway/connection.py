@@ -97,7 +97,9 @@ class Connection:
             tells_positions=wishes.positions,
             is_proven=wishes.position is not None,
         )
-        self._reader = surroundings.archive.reader(user_id, takes_sync=takes_sync)
+        routed = surroundings.routed()
+        floor = None if routed is None else routed.end()
+        self._reader = surroundings.archive.reader(user_id, takes_sync=takes_sync, floor=floor)
         self._stored_at: datetime | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -42,8 +42,8 @@ class Reader(Protocol):
 class Archive(Protocol):
     """Where what a user missed is read from."""
 
-    def reader(self, user_id: str, *, takes_sync: bool) -> Reader:
-        """Read on behalf of one connection."""
+    def reader(self, user_id: str, *, takes_sync: bool, floor: Position | None = None) -> Reader:
+        """Read on behalf of one connection; `floor` is what had been routed when it was registered."""
 
 
 class Receipts(Protocol):

@@ -10,6 +10,7 @@ import asyncpg
 
 from app.core.position import Lost, Pass, Position, lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
+from app.outbox.receipts import Receipts
 from app.outbox.walk import PageSize, Walk, all_but, less_owed
 from app.store.database import UNREACHABLE, Database
 from app.store.reads import EVERYTHING, Found, Owner, Row, Unfit, Unseen, covered_undelivered, message
@@ -20,14 +21,14 @@ class Archive:
     """The table as it is read by those who catch up, a bounded number of them at a time.
 
     `overlap` is how far before a position's time rows are read again after a database restart.
-    `is_unwritten` says whether a row has reached its user although the table does not say so yet.
+    `receipts` know what has reached its user although the table does not say so yet.
     """
 
     database: Database
     turns: asyncio.Semaphore
     page: PageSize
     overlap: timedelta
-    is_unwritten: Callable[[int], bool]
+    receipts: Receipts
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[asyncpg.Connection]:
@@ -38,16 +39,23 @@ class Archive:
         except (*UNREACHABLE, Unfit) as error:
             raise Unavailable(str(error) or type(error).__name__) from error
 
-    def reader(self, user_id: str, *, takes_sync: bool) -> "CatchUp":
-        """Read on behalf of one connection of this user."""
-        return CatchUp(self, user_id, takes_sync=takes_sync)
+    def reader(self, user_id: str, *, takes_sync: bool, floor: Position | None = None) -> "CatchUp":
+        """Read on behalf of one connection of this user.
+
+        `floor` is what had been routed when the connection was registered: without a position of its own it
+        gets everything since, whoever else has had that by the time of its read.
+        """
+        return CatchUp(self, user_id, takes_sync=takes_sync, floor=floor)
 
 
 class CatchUp:
     """The reads of one connection, one after the other."""
 
-    def __init__(self, archive: Archive, user_id: str, *, takes_sync: bool) -> None:
+    def __init__(self, archive: Archive, user_id: str, *, takes_sync: bool, floor: Position | None) -> None:
         self._archive = archive
+        self._floor = floor
+        # What is confirmed from now on was undelivered when this reader came, and is its due.
+        self._tick = archive.receipts.tick
         self._user_id = user_id
         self._takes_sync = takes_sync
         self._walk: Walk | None = None
@@ -105,9 +113,16 @@ class CatchUp:
         return self._page(await self._walk.later())
 
     async def _undelivered(self, reason: Lost) -> Begun:
-        """Only what nobody got yet: all that is owed to a reader without a usable position."""
-        found = await self._read(Unseen(EVERYTHING), with_undelivered=True)
-        found = self._leave_out(found, self._has_arrived)
+        """What nobody got yet, and what came since the floor: due to a reader without a usable position."""
+        floor = self._floor
+        if floor is not None:
+            found = await self._read(Unseen(floor.seen), with_undelivered=True)
+        if floor is None or floor.incarnation != found.horizon.incarnation:
+            floor = None
+            found = await self._read(Unseen(EVERYTHING), with_undelivered=True)
+        found = self._leave_out(
+            found, lambda row: (floor is None or floor.has(row[2], row[1])) and self._has_arrived(row)
+        )
         return self._begun(all_but(found), found, reason)
 
     async def _across_incarnations(
@@ -136,7 +151,7 @@ class CatchUp:
         return replace(found, rows=[row for row in found.rows if not skip(row)])
 
     def _has_arrived(self, row: Row) -> bool:
-        return self._archive.is_unwritten(row[1])
+        return self._archive.receipts.had_arrived(row[1], self._tick)
 
     def _page(self, rows: list[Row]) -> Page:
         wanted = [message(row) for row in rows if not self._skip(row)]

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from typing import TypeVar
 
 import asyncpg
@@ -36,11 +37,14 @@ class Receipts:
         self._interval = interval
         self._batch = batch
         self._retry = retry
-        self._events: dict[int, None] = {}
-        self._sync_rows: dict[int, None] = {}
+        # Each with the tick at which it was first confirmed.
+        self._events: dict[int, int] = {}
+        self._sync_rows: dict[int, int] = {}
         self._positions: dict[tuple[int, int], Position] = {}
         self._something = asyncio.Event()
         self._enough = asyncio.Event()
+        self.tick = 0
+        """Counts confirmations, so that earlier ones can be told from later ones."""
         self.written = 0
         """Rows marked since the start."""
         self.failure: str | None = None
@@ -60,6 +64,11 @@ class Receipts:
         """Whether a row has reached its user although the table does not say so yet."""
         return row_id in self._events or row_id in self._sync_rows
 
+    def had_arrived(self, row_id: int, tick: int) -> bool:
+        """Whether a row is unwritten and had reached its user when `tick` was read."""
+        confirmed_at = self._events.get(row_id, self._sync_rows.get(row_id))
+        return confirmed_at is not None and confirmed_at <= tick
+
     def add(
         self,
         events: tuple[int, ...],
@@ -68,8 +77,10 @@ class Receipts:
         position: Position | None,
     ) -> None:
         """Note that rows have reached their user; `device` is the reader's id and generation."""
-        self._events.update(dict.fromkeys(events))
-        self._sync_rows.update(dict.fromkeys(sync_rows))
+        self.tick += 1
+        for pending, rows in ((self._events, events), (self._sync_rows, sync_rows)):
+            for row_id in rows:
+                pending.setdefault(row_id, self.tick)
         if device is not None and position is not None:
             self._positions[device] = position
         self._something.set()
@@ -99,10 +110,10 @@ class Receipts:
         """Write one batch; whether it is worth going on at once."""
         events = _first(self._events, self._batch)
         sync_rows = _first(self._sync_rows, self._batch)
-        positions = {key: self._positions[key] for key in _first(self._positions, self._batch)}
+        positions = _first(self._positions, self._batch)
         try:
             async with self._database.driver() as connection:
-                held = await receipts.mark(connection, events, sync_rows, positions)
+                held = await receipts.mark(connection, list(events), list(sync_rows), positions)
         except (*UNREACHABLE, asyncpg.PostgresError) as error:
             if self.failure is None:
                 log.warning("receipts wait for the database: %s", error)
@@ -111,8 +122,8 @@ class Receipts:
             self._something.set()
             return False
         self.failure = None
-        self._settle(self._events, dict.fromkeys(events), held.events)
-        self._settle(self._sync_rows, dict.fromkeys(sync_rows), held.sync_rows)
+        self._settle(self._events, events, held.events)
+        self._settle(self._sync_rows, sync_rows, held.sync_rows)
         self._settle(self._positions, positions, held.devices)
         self.written += len(events) + len(sync_rows) - len(held.events) - len(held.sync_rows)
         if self.unwritten:
@@ -136,5 +147,5 @@ class Receipts:
                 del pending[row_id]
 
 
-def _first(pending: Mapping[K, object], count: int) -> list[K]:
-    return [key for key, _ in zip(pending, range(max(count, 0)), strict=False)]
+def _first(pending: Mapping[K, V], count: int) -> dict[K, V]:
+    return dict(islice(pending.items(), max(count, 0)))

@@ -65,7 +65,9 @@ def table(first_column: str) -> list[list[str]]:
 
 def environment(database_url: str | None, *, psql: Path | None = None) -> dict[str, str]:
     """The variables of somebody who has activated the virtual environment."""
-    kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    # A make that runs the tests would pass its own flags on to those that they run.
+    inherited = {"DATABASE_URL", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    kept = {name: value for name, value in os.environ.items() if name not in inherited}
     programs = [str(Path(sys.executable).parent), *([str(psql.parent)] if psql else []), os.environ["PATH"]]
     url = {} if database_url is None else {"DATABASE_URL": database_url}
     return {**kept, **url, "PATH": os.pathsep.join(programs), "PYTHONUNBUFFERED": "1"}

@@ -241,7 +241,7 @@ def test_make_demo_and_make_test_run_in_the_environment_they_build(copy: Path) -
         "make test",
         "",
     ]
-    for target, command in (("demo", ".venv/bin/python -m demo"), ("test", ".venv/bin/python -m pytest")):
+    for target, command in (("demo", ".venv/bin/python -m demo"), ("test", ".venv/bin/python -m pytest -n auto")):
         planned = succeeded(make("-n", target, cwd=copy)).splitlines()
         assert any("pip install" in line for line in planned)
         assert planned[-1] == command

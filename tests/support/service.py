@@ -231,9 +231,7 @@ class Rig:
             self.pool, interval=knobs.receipts_interval, batch=knobs.receipts_batch, retry=0.05
         )
         self.registry = Registry(self.pool)
-        self.archive = Archive(
-            self.pool, asyncio.Semaphore(8), knobs.page, overlap, self.receipts.is_unwritten
-        )
+        self.archive = Archive(self.pool, asyncio.Semaphore(8), knobs.page, overlap, self.receipts)
         self.peers: list[Peer] = []
         self._parts = [Part("receipts", self.receipts.run), Part("tail", self.tail.run)]
         if knobs.listens:

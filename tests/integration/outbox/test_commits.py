@@ -12,6 +12,7 @@ import pytest
 
 from app.core.position import Position
 from app.outbox.catch_up import Archive
+from app.outbox.receipts import Receipts
 from app.outbox.tail import Timing
 from app.outbox.walk import PageSize
 from app.store.database import Database as Pool
@@ -20,7 +21,7 @@ from tests.integration.outbox.conftest import StartRig
 from tests.integration.outbox.writers import SETUP, Truth, Writer, write
 from tests.support.host import add_user, log_mood, publish
 from tests.support.postgres import Database
-from tests.support.service import Peer, Received, until
+from tests.support.service import PATIENCE, Peer, Received, until
 
 USERS = [f"user-{number}" for number in range(6)]
 PAGE = PageSize(rows=7)
@@ -39,7 +40,7 @@ async def moody(database: Database, host: asyncpg.Connection) -> Database:
 async def open_archive(database: Database) -> AsyncIterator[Callable[[], Archive]]:
     """An archive that is read in pages of seven."""
     pool = Pool(address(database.url), size=5)
-    yield lambda: Archive(pool, asyncio.Semaphore(4), PAGE, timedelta(seconds=300), lambda _: False)
+    yield lambda: Archive(pool, asyncio.Semaphore(4), PAGE, timedelta(seconds=300), Receipts(pool))
     await pool.close()
 
 
@@ -326,3 +327,27 @@ async def test_a_rolled_back_insert_sends_nothing(
     await log_mood(host, "u", 2)
     await rig.settled()
     assert [one.data["mood_score"] for one in peer.received] == [2]
+
+
+async def test_a_connection_that_waits_for_its_turn_misses_nothing_that_others_get_meanwhile(
+    database: Database, host: asyncpg.Connection, start_rig: StartRig
+) -> None:
+    """An event that was delivered and marked between its registration and its read is its due as well."""
+    rig = await start_rig(database.url)
+    first = rig.connect("u")
+    await rig.settled()
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(8):
+            await rig.archive.turns.acquire()
+    late = rig.connect("u")
+    await log_mood(host, "u", 1)
+    await rig.settled(first)
+    await rig.recorded()
+    assert await host.fetchval("SELECT count(*) FROM realtime_events WHERE delivered") == 1
+
+    for _ in range(8):
+        rig.archive.turns.release()
+    await rig.settled()
+
+    assert late.ids == first.ids
+    assert len(late.ids) == 1

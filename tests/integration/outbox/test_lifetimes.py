@@ -15,6 +15,7 @@ from app.core.reads import Unavailable
 from app.core.token import decode, encode
 from app.embedded import Cluster
 from app.outbox.catch_up import Archive
+from app.outbox.receipts import Receipts
 from app.outbox.tail import Timing
 from app.outbox.walk import PageSize
 from app.store import inspection, reads
@@ -103,7 +104,7 @@ async def archive_on(database: Database) -> AsyncIterator[Archive]:
     """An archive of another process."""
     pool = Pool(address(database.url), size=2)
     try:
-        yield Archive(pool, asyncio.Semaphore(2), PageSize(), OVERLAP, lambda _: False)
+        yield Archive(pool, asyncio.Semaphore(2), PageSize(), OVERLAP, Receipts(pool))
     finally:
         await pool.close()
 
