@@ -1,7 +1,7 @@
 """Every way in which a connection ends, and what the client should do then.
 
-`docs/protocol` of the contract: 1001 reconnect when told; 1011 with backoff; 4400 and 4403 not at
-all; 4401 with a new token; 4408 reconnect and resume; 4409 not at all; 4429 after `after_ms`.
+1001: reconnect when told; 1011: with backoff; 4400, 4403 and 4409: not at all; 4401: with a new token;
+4408: reconnect and resume; 4429: later.
 """
 
 from enum import IntEnum

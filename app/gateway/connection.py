@@ -239,9 +239,14 @@ class Connection:
         self._perform(actions)
 
     async def _mark_proven(self, begun: Begun) -> None:
-        """What the client's own position covers has reached the user, confirmed before or not."""
+        """What the client's own position covers has reached the user, confirmed before or not.
+
+        Only within one incarnation: after a crash its xids can be those of rows that it never got.
+        """
         own = self._wishes.position
-        if own is not None and begun.lost is None and not self._said_connected:
+        if own is None or begun.lost is not None or self._said_connected:
+            return
+        if own.incarnation == begun.first.incarnation:
             events, sync_rows = await self._reader.proven(own)
             self._surroundings.receipts.add(events, sync_rows, None, None)
 
