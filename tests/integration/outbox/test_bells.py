@@ -14,6 +14,8 @@ from tests.support.host import log_mood
 from tests.support.postgres import Database
 from tests.support.service import PATIENCE, until
 
+pytestmark = pytest.mark.every_major
+
 SHORT = Timing(sweep=0.1, lease=0.3)
 INSERTS = 20_000
 RING_UNTIL = "SELECT last_value FROM realtime_ring_until"

@@ -3,11 +3,14 @@
 import asyncio
 
 import asyncpg
+import pytest
 
 from tests.conftest import NewCluster, NewDatabase
 from tests.integration.outbox.conftest import StartRig
 from tests.support.host import log_mood
 from tests.support.service import until
+
+pytestmark = pytest.mark.every_major
 
 
 async def disconnect(host: asyncpg.Connection, user_id: str) -> None:

@@ -23,6 +23,8 @@ from tests.support.host import add_user, log_mood, publish
 from tests.support.postgres import Database
 from tests.support.service import PATIENCE, Peer, Received, until
 
+pytestmark = pytest.mark.every_major
+
 USERS = [f"user-{number}" for number in range(6)]
 PAGE = PageSize(rows=7)
 
@@ -44,7 +46,6 @@ async def open_archive(database: Database) -> AsyncIterator[Callable[[], Archive
     await pool.close()
 
 
-@pytest.mark.every_major
 async def test_every_commit_arrives_once_and_in_order(
     moody: Database, host: asyncpg.Connection, start_rig: StartRig
 ) -> None:

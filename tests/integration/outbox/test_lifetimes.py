@@ -28,6 +28,8 @@ from tests.support.host import add_user, log_mood
 from tests.support.postgres import Database, restore_files
 from tests.support.service import Peer, until
 
+pytestmark = pytest.mark.every_major
+
 # What writes WAL by itself would keep a crash from handing transaction ids out again.
 QUIET = {
     "wal_level": "minimal",

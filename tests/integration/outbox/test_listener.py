@@ -3,6 +3,7 @@
 import asyncio
 
 import asyncpg
+import pytest
 
 from app.outbox.listener import CHANNELS
 from app.outbox.tail import Timing
@@ -11,6 +12,8 @@ from tests.integration.outbox.proxy import proxy_to
 from tests.support.host import log_mood, log_moods
 from tests.support.postgres import Database
 from tests.support.service import NO_SWEEP, PATIENCE, Rig, until
+
+pytestmark = pytest.mark.every_major
 
 BELLS_ONLY = Timing(sweep=NO_SWEEP, lease=None)
 """Rows can arrive because a bell was heard, or the listener woke the tail; there is no sweep."""

@@ -19,6 +19,8 @@ from tests.support.host import add_user, delete_user, log_moods, queue_sync
 from tests.support.postgres import Database
 from tests.support.service import PATIENCE, running, until
 
+pytestmark = pytest.mark.every_major
+
 UNDELIVERED = "SELECT count(*) FROM realtime_events WHERE NOT delivered"
 
 
