@@ -22,8 +22,8 @@ $(VENV)/.ready: pyproject.toml
 demo: setup ## the main job on an embedded database; stays up until Ctrl-C
 	@$(BIN)/python -m demo
 
-test: setup ## every test, on real PostgreSQL and real sockets
-	$(BIN)/python -m pytest -n auto
+test: setup ## every test, on real sockets and on each PostgreSQL found (15 to 18)
+	$(BIN)/python -m pytest -n auto --majors all
 
 check: setup ## lint, formatting, types, import rules
 	$(BIN)/ruff check .

@@ -244,7 +244,7 @@ def test_make_demo_and_make_test_run_in_the_environment_they_build(copy: Path) -
     ]
     for target, command in (
         ("demo", ".venv/bin/python -m demo"),
-        ("test", ".venv/bin/python -m pytest -n auto"),
+        ("test", ".venv/bin/python -m pytest -n auto --majors all"),
     ):
         planned = succeeded(make("-n", target, cwd=copy)).splitlines()
         assert any("pip install" in line for line in planned)
