@@ -155,7 +155,7 @@ def finish(running: subprocess.Popen[str]) -> dict[str, Any]:
 
 @contextmanager
 def server_process(application: str, dsn: str) -> Iterator[tuple[int, psutil.Process]]:
-    """uvicorn with an application, as a user would start it."""
+    """Start an application under uvicorn, as a user would."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -62,6 +62,7 @@ class Reader(asyncio.Protocol):
         self.connected = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the upgrade."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         key = base64.b64encode(os.urandom(16)).decode()
@@ -71,6 +72,7 @@ class Reader(asyncio.Protocol):
         )
 
     def data_received(self, data: bytes) -> None:
+        """Read frames: note the ages of moods, answer pings."""
         data = self._data + data
         if not self.connected.done():
             head, end, data = data.partition(b"\r\n\r\n")

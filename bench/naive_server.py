@@ -1,4 +1,4 @@
-"""What most tutorials build: one LISTEN connection whose payloads go to sets of WebSockets; nothing is kept."""
+"""What most tutorials build: one LISTEN whose payloads go to sets of WebSockets; nothing is kept."""
 
 import json
 import os
@@ -15,8 +15,9 @@ SCHEMA = """
 CREATE TABLE moods (id serial PRIMARY KEY, user_id text, score int, at timestamptz);
 CREATE FUNCTION notify_mood() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('mood_events', json_build_object('type', 'mood_update', 'data', json_build_object(
-        'event_type', 'mood_logged', 'user_id', NEW.user_id, 'mood_score', NEW.score, 'timestamp', NEW.at))::text);
+    PERFORM pg_notify('mood_events', json_build_object('type', 'mood_update', 'data',
+        json_build_object('event_type', 'mood_logged', 'user_id', NEW.user_id,
+                          'mood_score', NEW.score, 'timestamp', NEW.at))::text);
     RETURN NEW;
 END $$;
 CREATE TRIGGER mood AFTER INSERT ON moods FOR EACH ROW EXECUTE FUNCTION notify_mood();
