@@ -29,13 +29,35 @@ def run(terminal: Terminal, folder: Path, port: int, *, quick: bool, leave: bool
         with running(folder, port) as server:
             with terminal.timed(f"uvicorn app.main:app --port {port}"):
                 server.wait_until_up()
-            asyncio.run(_tell(terminal, database.url, port, quick=quick))
+            if not asyncio.run(_tell(terminal, database.url, port, quick=quick)):
+                _stop_once(signal.SIGINT, None)
             if not leave:
                 _invite(terminal, folder, port)
                 server.wait()
 
 
-async def _tell(terminal: Terminal, url: str, port: int, *, quick: bool) -> None:
+async def _tell(terminal: Terminal, url: str, port: int, *, quick: bool) -> bool:
+    """Tell the story; whether it was told to its end.
+
+    While the loop runs, a signal cancels: an exception out of a handler can hit the driver's C code in
+    mid-step, and has crashed the interpreter.
+    """
+    loop = asyncio.get_running_loop()
+    story = asyncio.ensure_future(_tell_all(terminal, url, port, quick=quick))
+    for each in STOPS:
+        loop.add_signal_handler(each, story.cancel)
+    try:
+        await story
+    except asyncio.CancelledError:
+        return False
+    finally:
+        for each in STOPS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, _stop_once)
+    return True
+
+
+async def _tell_all(terminal: Terminal, url: str, port: int, *, quick: bool) -> None:
     async with Host.connect(url) as host:
         await Story(terminal, host, port, quick=quick).tell()
 
