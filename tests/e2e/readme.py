@@ -120,7 +120,7 @@ def health(port: int) -> dict[str, Any]:
     deadline = time.monotonic() + PATIENCE
     while True:
         said = json.loads(get(port, "/realtime/health")[1])
-        if said["status"] == "healthy" or time.monotonic() > deadline:
+        if (said["status"] == "healthy" and said["listener"]["listening"]) or time.monotonic() > deadline:
             return said
         time.sleep(0.05)
 
