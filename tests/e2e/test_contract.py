@@ -295,6 +295,7 @@ async def test_health_counts_the_users_here(
     server: Server, connect: Connect, host: asyncpg.Connection
 ) -> None:
     """Users, not connections; with what it works on."""
+    await server.healthy()
     before = (await server.health())["active_users"]
     for user in ("users-1", "users-1", "users-2"):
         await connect(server, user)

@@ -102,7 +102,10 @@ class Server:
         """Wait until every part of it works; the listener begins a moment after the rest."""
         await self.ready()
         async with asyncio.timeout(PATIENCE):
-            while (await self.health())["status"] != "healthy":  # noqa: ASYNC110 - nobody tells
+            while True:
+                health = await self.health()
+                if health["status"] == "healthy" and health["listener"]["listening"]:
+                    return
                 await asyncio.sleep(0.03)
 
     async def answers(self) -> None:
