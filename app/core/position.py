@@ -70,7 +70,8 @@ class Position:
 class Pass:
     """One read in id order: from what a reader had (`seen`) to what `reading` shows.
 
-    Both snapshots belong to `incarnation`; the times are the database's clock.
+    Both snapshots belong to `incarnation`; the times are the database's clock. `kept` is what is stored
+    of a device's reader where that is more than `seen`: it is owed rows again that its position has.
     """
 
     seen: Snapshot
@@ -78,10 +79,15 @@ class Pass:
     reading: Snapshot
     reading_at: datetime
     incarnation: Incarnation
+    kept: Snapshot | None = None
 
     def at(self, row_id: int) -> Position:
         """The position right after the row with this id."""
         return Position(self.seen, self.seen_at, self.incarnation, self.reading, row_id)
+
+    def stored_at(self, row_id: int) -> Position:
+        """The same as it is stored, which never goes back: what is owed again shows in the rows."""
+        return Position(self.kept or self.seen, self.seen_at, self.incarnation, self.reading, row_id)
 
     def end(self) -> Position:
         """The position when no row of the pass is left."""

@@ -12,6 +12,7 @@ in order by the caller; `now` is a monotonic clock's seconds.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from enum import Enum, auto
 
 from app.core import inbound
@@ -175,6 +176,8 @@ class Session:
         `partial`: it only ends the pass in which the reader was cut, and another read must follow.
         """
         self._owes_undelivered = False
+        if partial and self._pass is not None:
+            first = replace(first, kept=self._pass.kept)
         self._partial = partial
         self._pass = self._found_by = first
         self._position = first.at(self._position.after_id if partial and self._position else 0)
@@ -376,7 +379,7 @@ class Session:
             return None
         placed = ((message.id, found_by) for message, found_by in reversed(entries) if found_by is not None)
         last = next(placed, None)
-        return None if last is None else last[1].at(last[0])
+        return None if last is None else last[1].stored_at(last[0])
 
     def _over_rate(self, now: float) -> bool:
         if self._guard is None:

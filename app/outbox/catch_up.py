@@ -68,11 +68,8 @@ class CatchUp:
         """
         if position is None:
             return await self._undelivered(Lost.NEW)
-        if position.reading is not None:
-            wanted = Unseen(position.seen, position.reading, position.after_id)
-            found = await self._read(wanted, with_undelivered=False)
-        else:
-            found = await self._read(Unseen(position.seen), with_undelivered=with_undelivered)
+        wanted = Unseen(position.seen, position.reading or EVERYTHING, position.after_id)
+        found = await self._read(wanted, with_undelivered=with_undelivered)
         reason = lost(
             position,
             found.horizon,
@@ -83,20 +80,17 @@ class CatchUp:
             return await self._undelivered(reason)
         if position.incarnation != found.horizon.incarnation:
             return await self._across_incarnations(position, reason, with_undelivered=with_undelivered)
-        if position.reading is not None:
-            # Nobody knows when `reading` was taken; the earlier time only means more care.
-            taken_at, horizon = position.taken_at, found.horizon
-            first = Pass(position.seen, taken_at, position.reading, taken_at, horizon.incarnation)
-            return self._begun(first, found, reason, partial=True)
         found = self._leave_out(found, lambda row: position.has(row[2], row[1]) and self._has_arrived(row))
+        # Nobody knows when a `reading` of long ago was taken; the earlier time only means more care.
         first = Pass(
             less_owed(position.seen, found),
             position.taken_at,
-            found.horizon.snapshot,
-            found.horizon.taken_at,
+            position.reading or found.horizon.snapshot,
+            position.taken_at if position.reading else found.horizon.taken_at,
             found.horizon.incarnation,
+            kept=position.seen,
         )
-        return self._begun(first, found, reason)
+        return self._begun(first, found, reason, partial=position.reading is not None)
 
     async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """List undelivered events and sync rows that a client's own position covers: it has them.

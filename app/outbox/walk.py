@@ -1,6 +1,6 @@
 """Walk through the rows of one read in id order, page by page, holding no transaction in between."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
@@ -94,19 +94,16 @@ class Walk:
 def all_but(found: Found) -> Pass:
     """The pass of a reader that has everything of the horizon but the rows found."""
     snapshot, taken_at = found.horizon.snapshot, found.horizon.taken_at
-    seen = _less(snapshot, found, lowest=found.facts.get("lowest_xid"))
+    seen = _less(snapshot, found.facts["xids"])
     return Pass(seen, taken_at, snapshot, taken_at, found.horizon.incarnation)
 
 
 def less_owed(seen: Snapshot, found: Found) -> Snapshot:
     """`seen`, less the transactions of rows found that it has: they are undelivered all the same."""
-    return _less(seen, found, lowest=found.facts["lowest_owed_xid"])
+    return _less(seen, found.facts["owed_xids"])
 
 
-def _less(seen: Snapshot, found: Found, *, lowest: str | None) -> Snapshot:
-    if not found.more:
-        return seen.without(row[2] for row in found.rows)
-    if lowest is None or not seen.has(int(lowest)):
-        return seen
-    # More pages follow, whose transactions are not known yet: give up all since the first of them.
-    return Snapshot(int(lowest), frozenset(xid for xid in seen.in_progress if xid < int(lowest)))
+def _less(seen: Snapshot, xids: Sequence[int]) -> Snapshot:
+    lowered = seen.without(xids)
+    # The list was cut: whatever lies beyond it is read again.
+    return lowered.lowered(reads.XIDS_AT_ONCE) if len(xids) > reads.XIDS_AT_ONCE else lowered

@@ -8,6 +8,9 @@ the conditions on xid would make the planner walk the primary key from its start
 `not has(seen, row)` is `xid >= xmax or xid = ANY(in_progress)`: both are index conditions.
 """
 
+XIDS_AT_ONCE = 1000
+"""How many transactions of its rows a read tells."""
+
 _HEAD = """
 head AS MATERIALIZED (
     SELECT pg_current_snapshot()::text AS snapshot,
@@ -112,19 +115,28 @@ page AS MATERIALIZED (SELECT id FROM unseen ORDER BY id LIMIT $6)
 SELECT array_agg(id ORDER BY id) AS ids, $7::bigint AS unused FROM page"""
 
 
-_USER_FACTS = """json_build_object(
+def _xids(which: str) -> str:
+    """The lowest transactions of the rows found, one more than XIDS_AT_ONCE when there are others."""
+    return f"""(
+        SELECT coalesce(json_agg(xid::text::bigint), '[]')
+        FROM (
+            SELECT xid FROM unseen WHERE {which} GROUP BY xid ORDER BY xid LIMIT {XIDS_AT_ONCE + 1}
+        ) AS lowest)"""
+
+
+_USER_FACTS = f"""json_build_object(
     'erased', realtime_user_erased($8),
     'purged_through', (SELECT nullif(extract(epoch FROM purged_through), '-infinity')
                        FROM realtime_retention),
     'ancestors', (SELECT json_agg(system_identifier) FROM realtime_ancestors),
-    'lowest_xid', (SELECT min(xid)::text FROM unseen),
-    'lowest_owed_xid', (SELECT min(xid)::text FROM unseen WHERE xid < $1 AND xid <> ALL($2::xid8[]))
+    'xids', {_xids("true")},
+    'owed_xids', {_xids("xid < $1 AND xid <> ALL($2::xid8[])")}
 )::text"""
 
-_LOWEST = "json_build_object('lowest_xid', (SELECT min(xid)::text FROM unseen))::text"
+_XIDS = f"json_build_object('xids', {_xids('true')})::text"
 
 TAIL = _first_page(_tail_parts(None), "NULL::text", commands=True)
-TAIL_OVERLAP = _first_page(_tail_parts("$8"), _LOWEST, commands=True)
+TAIL_OVERLAP = _first_page(_tail_parts("$8"), _XIDS, commands=True)
 TAIL_IDS = _later_ids(_tail_parts(None))
 TAIL_IDS_OVERLAP = _later_ids(_tail_parts("$8"))
 USER = _first_page(_user_parts(None), _USER_FACTS, commands=False)

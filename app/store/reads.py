@@ -17,6 +17,7 @@ from app.store import outbox_sql as sql
 IDS_AT_ONCE = 16_384
 """How many ids of a long read are held: 128 KiB, whatever the number of rows."""
 
+XIDS_AT_ONCE = sql.XIDS_AT_ONCE
 EVERYTHING = Snapshot(MAX_XID)
 
 _NOT_HERE = "a position can only be read on a primary, outside of writing transactions"
@@ -87,7 +88,7 @@ async def unseen_by_tail(
 async def unseen_by_user(
     connection: asyncpg.Connection, wanted: Unseen, owner: Owner, *, limit: int, limit_bytes: int
 ) -> Found | None:
-    """Read the first rows for one user; `facts` tell erased, purged_through, ancestors and the lowest xids.
+    """Read the first rows for one user; `facts` tell erased, purged_through, ancestors, xids and owed_xids.
 
     None when the incarnation has no id yet. Raises Unfit.
     """

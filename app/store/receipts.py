@@ -40,21 +40,37 @@ _MARK_EVENTS, _LEFT_EVENTS = _MARK.format(**_EVENTS), _LEFT.format(**_EVENTS)
 _MARK_SYNC, _LEFT_SYNC = _MARK.format(**_SYNC_ROWS), _LEFT.format(**_SYNC_ROWS)
 _GENERATIONS = "SELECT id, generation FROM users_devices WHERE id = ANY($1::bigint[])"
 
-_MOVE = """
+
+def _covers(more: str, less: str) -> str:
+    """Whether one snapshot has every transaction that the other has."""
+    return f"""(pg_snapshot_xmax({less}) <= pg_snapshot_xmax({more}) AND NOT EXISTS (
+        SELECT FROM pg_snapshot_xip({more}) AS r(xid) WHERE pg_visible_in_snapshot(r.xid, {less})))"""
+
+
+# Positions of two incarnations cannot be compared; a connection has only those of the present one.
+_FORWARD = f"""
+    d.position_seen IS NULL OR d.position_incarnation IS DISTINCT FROM w.incarnation
+    OR {_covers("w.seen", "d.position_seen")} AND (
+        d.position_reading IS NULL OR {_covers("w.seen", "d.position_reading")}
+        OR (w.reading::text = d.position_reading::text AND w.after_id >= d.position_after_id))"""
+
+_MOVE = f"""
 WITH wanted AS MATERIALIZED (
-    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[],
-                         $6::timestamptz[], $7::text[])
+    SELECT id, generation, seen::pg_snapshot, reading::pg_snapshot, after_id, taken_at, incarnation
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[],
+                $6::timestamptz[], $7::text[])
         AS w(id, generation, seen, reading, after_id, taken_at, incarnation)
 ), mine AS MATERIALIZED (
     SELECT d.id FROM users_devices AS d WHERE d.id = ANY($1::bigint[]) ORDER BY d.id FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE users_devices AS d
+    SET position_seen = w.seen, position_reading = w.reading, position_after_id = w.after_id,
+        position_taken_at = w.taken_at, position_incarnation = w.incarnation,
+        last_active = greatest(d.last_active, clock_timestamp())
+    FROM mine JOIN wanted AS w ON w.id = mine.id
+    WHERE d.id = mine.id AND d.generation = w.generation AND ({_FORWARD})
 )
-UPDATE users_devices AS d
-SET position_seen = w.seen::pg_snapshot, position_reading = w.reading::pg_snapshot,
-    position_after_id = w.after_id, position_taken_at = w.taken_at,
-    position_incarnation = w.incarnation, last_active = greatest(d.last_active, clock_timestamp())
-FROM mine JOIN wanted AS w ON w.id = mine.id
-WHERE d.id = mine.id AND d.generation = w.generation
-RETURNING d.id"""
+SELECT id FROM mine"""
 
 DeviceKey = tuple[int, int]
 """A device's id and the generation of the connection that speaks for it."""
@@ -83,19 +99,20 @@ async def mark(
 ) -> Held:
     """Mark rows as delivered and move devices' positions, in one transaction.
 
-    A position of an older generation than the device's is passed over. Returns what was held.
+    A position of an older generation than the device's is passed over, and one that has less than the
+    device's own. Returns what was held.
     """
     async with connection.transaction():
         await connection.execute("SET LOCAL synchronous_commit = off")
         marked = await connection.fetch(_MARK_EVENTS, events) if events else []
         synced = await connection.fetch(_MARK_SYNC, sync_rows) if sync_rows else []
-        moved = await connection.fetch(_MOVE, *_columns(positions)) if positions else []
+        judged = await connection.fetch(_MOVE, *_columns(positions)) if positions else []
     return Held(
         frozenset(row[0] for row in await _left(connection, _LEFT_EVENTS, events, marked)),
         frozenset(row[0] for row in await _left(connection, _LEFT_SYNC, sync_rows, synced)),
         frozenset(
             positions.keys()
-            & {(row[0], row[1]) for row in await _left(connection, _GENERATIONS, _ids(positions), moved)}
+            & {(row[0], row[1]) for row in await _left(connection, _GENERATIONS, _ids(positions), judged)}
         ),
     )
 

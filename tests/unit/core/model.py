@@ -122,18 +122,20 @@ class Reading:
             self._rest = [
                 row
                 for row in table.ordered()
-                if not position.seen.has(row.xid)
+                if (not position.seen.has(row.xid) or (with_undelivered and not row.delivered))
                 and position.reading.has(row.xid)
                 and row.id > position.after_id
             ]
             taken_at = position.taken_at
-            first = Pass(position.seen, taken_at, position.reading, taken_at, horizon.incarnation)
+            seen = position.seen.without(row.xid for row in self._rest)
+            first = Pass(seen, taken_at, position.reading, taken_at, horizon.incarnation, kept=position.seen)
             return Begun(first, self.next_page(), partial=True)
         seen = horizon.snapshot if position is None else position.seen
         wanted = [] if position is None else table.unseen(position, horizon.snapshot)
         undelivered = [row for row in table.ordered() if with_undelivered and not row.delivered]
         self._rest = sorted({row.id: row for row in (*wanted, *undelivered)}.values(), key=lambda row: row.id)
-        if position is not None and position.incarnation != table.incarnation:
+        comparable = position is not None and position.incarnation == table.incarnation
+        if not comparable:
             seen = horizon.snapshot
         first = Pass(
             seen.without(row.xid for row in self._rest),
@@ -141,6 +143,7 @@ class Reading:
             horizon.snapshot,
             horizon.taken_at,
             horizon.incarnation,
+            kept=seen if comparable else None,
         )
         return Begun(first, self.next_page())
 

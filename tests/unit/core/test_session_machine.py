@@ -26,7 +26,7 @@ class Delivery(RuleBasedStateMachine):
         self.session: Session | None = None
         self.reading: Reading | None = None
         self.asked: StartRead | NextPage | None = None
-        self.pinged = False
+        self.pinged = self.marks_are_held = False
         self.now = 0.0
         self.stored: Position | None = None
         # By connection: the rows in the order in which the client got them.
@@ -100,11 +100,13 @@ class Delivery(RuleBasedStateMachine):
         self.perform(self.session.page(page_read.messages, more=page_read.more, now=self.now))
 
     @precondition(lambda self: self.session is not None and self.pinged)
-    @rule(after=st.sampled_from([0.01, 2.0, 10.0]))
-    def answer_ping(self, after: float) -> None:
+    @rule(after=st.sampled_from([0.01, 2.0, 10.0]), held=st.booleans())
+    def answer_ping(self, after: float, held: bool = False) -> None:
+        """Confirm what is in flight; `held`: the device's position is written and the rows' marks are not."""
         assert self.session is not None
         self.now += after
         self.pinged = False
+        self.marks_are_held = held
         self.perform(self.session.pong(self.now))
 
     @precondition(lambda self: self.session is not None and not self.pinged)
@@ -156,7 +158,7 @@ class Delivery(RuleBasedStateMachine):
                 case Confirmed(events, _, position):
                     self.confirmed.update(events)
                     for row_id in events:
-                        self.table.rows[row_id].delivered = True
+                        self.table.rows[row_id].delivered = not self.marks_are_held
                     if position is not None:
                         self.move_to(position)
                 case Close():
@@ -243,7 +245,11 @@ def play(history: Delivery, rng: random.Random) -> None:
             "tail": (4, True, lambda: history.tail_reads(rng.randint(0, 5))),
             "connect": (6, asleep, history.connect),
             "serve": (5, connected and history.asked, lambda: history.serve_read(few)),
-            "answer": (4, connected and history.pinged, lambda: history.answer_ping(rng.choice([0.01, 9.0]))),
+            "answer": (
+                4,
+                connected and history.pinged,
+                lambda: history.answer_ping(rng.choice([0.01, 9.0]), rng.random() < 0.2),
+            ),
             "wait": (2, connected and not history.pinged, history.time_passes),
             "cut": (1, connected, lambda: history.cut(rng.random() < 0.5)),
             "crash": (0.3 * crashes, True, history.crash),
