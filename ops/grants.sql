@@ -34,7 +34,7 @@ GRANT EXECUTE ON FUNCTION
       realtime_timestamp(timestamp),
       realtime_user_erased(text),
       realtime_is_member(text, text),
-      realtime_erase(integer)
+      realtime_erase(integer, bigint)
       TO :"service_role";
 
 COMMIT;

@@ -123,20 +123,29 @@ class ForgetDevices:
 class Erase:
     """Removes the rows of deleted users."""
 
-    def __init__(self, database: Database, *, batch: int = 1000, pause: float = 0.02) -> None:
+    def __init__(
+        self, database: Database, *, batch: int = 1000, examined: int = 1000, pause: float = 0.02
+    ) -> None:
         self._database = database
         self._batch = batch
+        self._examined = examined
         self._pause = pause
+        self._looked_through = ""
 
     async def run(self) -> None:
-        """Erase until nothing is left."""
+        """Erase what deletions not seen to yet have left, and look again at some that were."""
+        async with self._database.driver() as connection:
+            looked_through = await erasure.reopen(connection, self._looked_through, self._examined)
+        self._looked_through = looked_through or ""
         erased = 0
-        while True:
+        after_id: int | None = 0
+        while after_id is not None:
             async with self._database.driver() as connection:
-                now = await erasure.erase(connection, self._batch)
-            if not now:
+                done = await erasure.erase(connection, after_id, self._batch)
+            if done is None:
                 break
-            erased += now
+            erased += done.removed
+            after_id = done.after_id
             await asyncio.sleep(self._pause)
         if erased:
             log.info("%s rows of deleted users are gone", erased)

@@ -163,10 +163,12 @@ PURGE_COMMANDS = Sweep(
     _sweep(
         "realtime_commands",
         old=f"r.created_at < {_BEFORE}",
-        # While rows of a deleted user are left, the command is what keeps them from being delivered.
-        wanted=f"""(r.created_at < {_BEFORE} AND (r.kind <> 'user_deleted' OR NOT EXISTS (
-                    SELECT FROM realtime_events AS e
-                    WHERE e.user_id = r.user_id AND e.id < r.id OFFSET 0)))""",
+        # While a deleted user has rows, or could, the command is what keeps them from being delivered.
+        wanted=f"""(r.created_at < {_BEFORE} AND (r.kind <> 'user_deleted'
+                    OR (r.detail -> 'erased') IS NOT NULL
+                    AND CASE WHEN EXISTS (SELECT FROM realtime_events AS e
+                                          WHERE e.user_id = r.user_id OFFSET 0)
+                             THEN NOT realtime_user_erased(r.user_id) ELSE true END))""",
         change=_delete("realtime_commands", "r.id"),
         then={},
     ),

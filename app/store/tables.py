@@ -171,6 +171,11 @@ realtime_commands = Table(
         "user_id",
         postgresql_where=text("kind IN ('user_deleted', 'disconnect')"),
     ),
+    Index(
+        "realtime_commands_to_erase",
+        "id",
+        postgresql_where=text("kind = 'user_deleted' AND (detail -> 'erased') IS NULL"),
+    ),
 )
 
 realtime_processes = Table(

@@ -14,6 +14,8 @@ CREATE TABLE IF NOT EXISTS @schema@.realtime_commands (
 CREATE INDEX IF NOT EXISTS realtime_commands_xid ON @schema@.realtime_commands (xid);
 CREATE INDEX IF NOT EXISTS realtime_commands_user ON @schema@.realtime_commands (user_id)
     WHERE kind IN ('user_deleted', 'disconnect');
+CREATE INDEX IF NOT EXISTS realtime_commands_to_erase ON @schema@.realtime_commands (id)
+    WHERE kind = 'user_deleted' AND (detail -> 'erased') IS NULL;
 
 CREATE TABLE IF NOT EXISTS @schema@.realtime_processes (
     id uuid PRIMARY KEY,

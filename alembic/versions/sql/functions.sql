@@ -156,30 +156,46 @@ AS $$
     )
 $$;
 
--- Remove up to `batch` rows of deleted users; returns how many went, 0 when nothing is left to do. Of a user who
--- came back under the same id only what was written before the deletion goes. Rows locked elsewhere are skipped.
-CREATE OR REPLACE FUNCTION @schema@.realtime_erase(batch integer) RETURNS bigint
+-- Remove up to `batch` rows of deleted users: of those whose deletion has a command above `after_id` that is not
+-- marked erased, a bounded number of them. `next_after` is where to go on, null when no such command follows. Of
+-- a user who came back under the same id only what was written before the deletion goes. Rows locked elsewhere
+-- are skipped.
+--
+-- A command is marked once nothing of its user is left and nobody can commit rows from before the deletion any
+-- more. Who could had its transaction id before the command was committed, which its first visitor sees done: so
+-- that visitor leaves its own id, and once all below that have ended, what they wrote can be seen. (The command's
+-- own xid would not do: whoever deletes may have had it long before.)
+CREATE OR REPLACE FUNCTION @schema@.realtime_erase(
+    batch integer, after_id bigint, OUT removed bigint, OUT next_after bigint
+)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = @schema@, pg_temp
+-- Most users looked for have no row at all; a plan that hopes to meet one soon would read the whole table.
+SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
+    visits CONSTANT integer := 500;
+    -- Before any row is looked at: what ended by then is seen below.
+    ended_below CONSTANT xid8 := pg_snapshot_xmin(pg_current_snapshot());
     gone record;
-    removed bigint := 0;
+    visited integer := 0;
     now_removed bigint;
 BEGIN
+    removed := 0;
     FOR gone IN
-        SELECT c.user_id,
-               -- Ids of events, sync rows and commands come from one sequence: beyond all of them when there is
-               -- no such user any more.
-               CASE WHEN EXISTS (SELECT FROM @schema@.users u WHERE u.id = c.user_id)
-                    THEN max(c.id) ELSE 9223372036854775807 END AS before_id
+        SELECT c.id, c.user_id, (c.detail ->> 'visited_in')::xid8 AS visited_in
         FROM @schema@.realtime_commands c
-        WHERE c.kind = 'user_deleted' AND c.user_id IS NOT NULL
-        GROUP BY c.user_id
+        WHERE c.kind = 'user_deleted' AND (c.detail -> 'erased') IS NULL AND c.user_id IS NOT NULL
+          AND c.id > after_id
+        ORDER BY c.id LIMIT visits
     LOOP
+        -- Ids of events, sync rows and commands come from one sequence. Whether the user is back is asked in the
+        -- snapshot that deletes: else rows of a user who returns at this moment would go.
         WITH doomed AS (
             SELECT e.id FROM @schema@.realtime_events e
-            WHERE e.user_id = gone.user_id AND e.id < gone.before_id
+            WHERE e.user_id = gone.user_id
+              AND (e.id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
             LIMIT batch - removed FOR UPDATE SKIP LOCKED
         )
         DELETE FROM @schema@.realtime_events e USING doomed WHERE e.id = doomed.id;
@@ -188,7 +204,8 @@ BEGIN
 
         WITH doomed AS (
             SELECT s.id FROM @schema@.sync_queue s
-            WHERE s.user_id = gone.user_id AND s.id < gone.before_id
+            WHERE s.user_id = gone.user_id
+              AND (s.id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
             LIMIT batch - removed FOR UPDATE SKIP LOCKED
         )
         DELETE FROM @schema@.sync_queue s USING doomed WHERE s.id = doomed.id;
@@ -197,16 +214,43 @@ BEGIN
 
         WITH doomed AS (
             SELECT l.id FROM @schema@.realtime_dead_letters l
-            WHERE l.user_id = gone.user_id AND l.event_id < gone.before_id
+            WHERE l.user_id = gone.user_id
+              AND (l.event_id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
             LIMIT batch - removed FOR UPDATE SKIP LOCKED
         )
         DELETE FROM @schema@.realtime_dead_letters l USING doomed WHERE l.id = doomed.id;
         GET DIAGNOSTICS now_removed = ROW_COUNT;
         removed := removed + now_removed;
 
-        EXIT WHEN removed >= batch;
+        IF removed >= batch THEN
+            next_after := gone.id - 1;
+            RETURN;
+        END IF;
+        -- A visit of another cluster's, from a dump: here it says nothing.
+        IF gone.visited_in IS NULL OR gone.visited_in >= pg_snapshot_xmax(pg_current_snapshot()) THEN
+            UPDATE @schema@.realtime_commands c
+            SET detail = jsonb_build_object('visited_in', pg_current_xact_id()::text)
+            WHERE c.id = gone.id;
+        ELSIF gone.visited_in <= ended_below AND NOT EXISTS (
+            SELECT FROM @schema@.realtime_events e
+            WHERE e.user_id = gone.user_id
+              AND (e.id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
+        ) AND NOT EXISTS (
+            SELECT FROM @schema@.sync_queue s
+            WHERE s.user_id = gone.user_id
+              AND (s.id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
+        ) AND NOT EXISTS (
+            SELECT FROM @schema@.realtime_dead_letters l
+            WHERE l.user_id = gone.user_id
+              AND (l.event_id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
+        ) THEN
+            UPDATE @schema@.realtime_commands c SET detail = '{"erased": true}' WHERE c.id = gone.id;
+        END IF;
+        visited := visited + 1;
+        IF visited = visits THEN
+            next_after := gone.id;
+        END IF;
     END LOOP;
-    RETURN removed;
 END
 $$;
 
@@ -347,7 +391,7 @@ REVOKE ALL ON FUNCTION
     @schema@.realtime_publish(text, text, jsonb, text, text, jsonb),
     @schema@.realtime_user_erased(text),
     @schema@.realtime_is_member(text, text),
-    @schema@.realtime_erase(integer),
+    @schema@.realtime_erase(integer, bigint),
     @schema@.notify_mood_event(),
     @schema@.notify_chat_event(),
     @schema@.notify_journal_event(),

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from app.scheduler.housekeeping import Erase
-from app.store import turn
+from app.store import erasure, turn
 from app.store.database import Database as Pool
 from app.store.turn import Turn
 from tests.integration.scheduler.clients import connect, connect_live, eventually
@@ -17,6 +17,7 @@ from tests.support.host import add_user, delete_user, log_mood, log_moods, publi
 from tests.support.postgres import Database
 
 REVOKED = 4403
+DELETED = 10_000
 ROWS = 100_000
 
 
@@ -158,6 +159,157 @@ async def test_while_another_process_erases_this_one_does_not_wait(
 
     await Erase(pool).run()
     assert await ids(host) == []
+
+
+async def test_users_erased_long_ago_cost_a_call_nothing(host: asyncpg.Connection, pool: Pool) -> None:
+    """After thousands of deletions that left no rows, only that of the one more is visited."""
+    await _delete_many(host, "gone")
+    user = await add_user(host)
+    await log_moods(host, [user], 10_000)
+    assert await _walk(pool) == await _walk(pool) == [0] * (DELETED // 500 + 1)
+    await delete_user(host, user)
+
+    began = time.monotonic()
+    assert await _walk(pool) == [1000] * 10 + [0]
+
+    assert time.monotonic() - began < 60
+    assert await ids(host) == []
+
+
+async def test_a_hundred_thousand_rows_go_after_ten_thousand_deletions_beside_an_open_transaction(
+    host: asyncpg.Connection, database: Database, pool: Pool
+) -> None:
+    """No deletion can be marked meanwhile; a walk through all of them still visits each a bounded number of times."""
+    other = await database.connect()
+    async with other.transaction():
+        await other.execute("SELECT pg_current_xact_id()")
+        await _delete_many(host, "gone")
+        user = await add_user(host)
+        await log_moods(host, [user], ROWS)
+        await delete_user(host, user)
+
+        began = time.monotonic()
+        first, second = await _walk(pool), await _walk(pool)
+        took = time.monotonic() - began
+
+        assert sum(first) == ROWS
+        assert await _none_of(host, user)
+        assert len(first) == len(second) + ROWS // 1000
+        assert took < 60
+        assert await _marked(host) == 0
+    await _walk(pool)
+    assert await _marked(host) == DELETED + 1
+
+
+async def test_what_commits_after_the_deletion_goes_too(
+    host: asyncpg.Connection, database: Database, pool: Pool
+) -> None:
+    """Its transaction was under way; that the deleting one began before it must not hide it, nor that the user is back."""
+    user, returned = await add_user(host), await add_user(host)
+    deleting, late = await database.connect(), await database.connect()
+    begun = deleting.transaction(), late.transaction()
+    for transaction, connection in zip(begun, (deleting, late), strict=True):
+        await transaction.start()
+        await connection.execute("SELECT pg_current_xact_id()")
+    for owner in (user, returned):
+        await publish(late, owner, "late")
+        await delete_user(deleting, owner)
+    await begun[0].commit()
+    await add_user(host, returned)
+    await log_mood(host, returned)
+    kept = await ids(host)
+
+    for _ in range(3):
+        assert await _walk(pool) == [0]
+    await begun[1].commit()
+    assert len(await ids(host)) == 3
+    assert await _walk(pool) == [2]
+
+    assert await ids(host) == kept
+    assert await _walk(pool) == [0]
+    assert await _walk(pool) == [0]
+    assert await _marked(host) == 2
+
+
+async def test_rows_that_somebody_holds_go_the_next_time(
+    host: asyncpg.Connection, database: Database, pool: Pool
+) -> None:
+    """A deletion is not done with while they are left, however often it was looked at."""
+    user = await add_user(host)
+    await log_moods(host, [user], 3)
+    await delete_user(host, user)
+    other = await database.connect()
+    for removed in (2, 0):
+        async with other.transaction():
+            await other.execute("SELECT FROM realtime_events ORDER BY id LIMIT 1 FOR UPDATE")
+            assert await _walk(pool) == [removed]
+    assert await _marked(host) == 0
+
+    assert await _walk(pool) == [1]
+    await _walk(pool)
+    assert await _marked(host) == 1
+
+
+async def test_what_is_written_for_a_user_long_gone_goes_as_well(
+    host: asyncpg.Connection, pool: Pool
+) -> None:
+    """The host's own tables may outlive the user; one who came back keeps everything."""
+    users = [await add_user(host, f"user-{number}") for number in range(5)]
+    for user in users:
+        await delete_user(host, user)
+    job = Erase(pool, examined=2, pause=0)
+    await job.run()
+    await job.run()
+    assert await _marked(host) == 5
+    await add_user(host, users[3])
+    for user in users:
+        await log_mood(host, user)
+
+    for _ in range(3):
+        await job.run()
+
+    owners = await host.fetch("SELECT user_id FROM realtime_events")
+    assert [row["user_id"] for row in owners] == [users[3]]
+    for _ in range(3):
+        await job.run()
+    assert await _marked(host) == 5
+
+
+async def test_marks_brought_from_another_cluster_prove_nothing(host: asyncpg.Connection, pool: Pool) -> None:
+    """A dump holds transaction ids that this one has not reached; its deletions are visited anew."""
+    user = await add_user(host)
+    await delete_user(host, user)
+    await host.execute('UPDATE realtime_commands SET detail = \'{"visited_in": "9000000000"}\'')
+    for _ in range(2):
+        assert await _walk(pool) == [0]
+
+    assert await _marked(host) == 1
+
+
+async def _delete_many(host: asyncpg.Connection, prefix: str) -> None:
+    """Delete users, none of whom has rows."""
+    await host.execute("INSERT INTO users SELECT $1 || n FROM generate_series(1, $2::int) n", prefix, DELETED)
+    await host.execute("DELETE FROM users WHERE starts_with(id, $1)", prefix)
+
+
+async def _walk(pool: Pool) -> list[int]:
+    """Visit every deletion not done with; return how many rows each call removed."""
+    removed: list[int] = []
+    after_id: int | None = 0
+    while after_id is not None:
+        async with pool.driver() as connection:
+            erased = await erasure.erase(connection, after_id, 1000)
+        assert erased is not None
+        removed.append(erased.removed)
+        after_id = erased.after_id
+    return removed
+
+
+async def _marked(host: asyncpg.Connection) -> int:
+    """How many deletions are done with."""
+    return await host.fetchval(
+        "SELECT count(*) FROM realtime_commands WHERE kind = 'user_deleted' AND detail -> 'erased' IS NOT NULL"
+    )
 
 
 async def _none_of(host: asyncpg.Connection, user_id: str) -> bool:

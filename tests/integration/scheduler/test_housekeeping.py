@@ -215,22 +215,24 @@ class TestPurge:
     async def test_commands_go_after_a_month_but_not_while_they_keep_rows_from_being_delivered(
         self, host: asyncpg.Connection, pool: Pool
     ) -> None:
-        """The deletion of a user whose rows are not erased yet stays."""
-        commands = [("disconnect", "a", 31), ("user_deleted", "b", 31), ("user_deleted", "c", 31)]
-        await add_event(host, "c", days=31, delivered=1)
-        for kind, user, days in [*commands, ("disconnect", "a", 29)]:
-            await host.execute(
-                "INSERT INTO realtime_commands (kind, user_id, created_at)"
-                " VALUES ($1, $2, now() - make_interval(days => $3))",
-                kind,
-                user,
-                days,
-            )
+        """The deletion of a user who may have rows yet stays, and one of a user for whom some were written since."""
+        await host.execute(
+            "INSERT INTO realtime_commands (kind, user_id, created_at, detail)"
+            " SELECT kind, user_id, now() - make_interval(days => days), detail::jsonb"
+            " FROM (VALUES ('disconnect', 'a', 31, NULL), ('user_deleted', 'erased', 31, '{\"erased\": true}'),"
+            " ('user_deleted', 'visited', 31, '{\"visited_in\": \"3\"}'), ('user_deleted', 'new', 31, NULL),"
+            " ('user_deleted', 'written for', 31, '{\"erased\": true}'),"
+            " ('user_deleted', 'returned', 31, '{\"erased\": true}'), ('disconnect', 'b', 29, NULL))"
+            " AS old (kind, user_id, days, detail)"
+        )
+        await add_user(host, "returned")
+        for user in ("written for", "returned"):
+            await add_event(host, user, days=0)
 
         await Purge(pool, AGES).run()
 
-        rest = await host.fetch("SELECT kind, user_id FROM realtime_commands ORDER BY id")
-        assert [tuple(row) for row in rest] == [("user_deleted", "c"), ("disconnect", "a")]
+        rest = await host.fetch("SELECT user_id FROM realtime_commands ORDER BY id")
+        assert [row["user_id"] for row in rest] == ["visited", "new", "written for", "b"]
 
     async def test_rows_that_somebody_holds_are_passed_over_and_go_the_next_time(
         self, host: asyncpg.Connection, database: Database, pool: Pool

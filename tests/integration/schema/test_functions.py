@@ -389,9 +389,12 @@ async def test_erasure_goes_in_batches_and_ends(connection: asyncpg.Connection) 
     await host.delete_user(connection, "ann")
     await host.log_mood(connection, "ann")
 
-    removed = [await connection.fetchval("SELECT realtime_erase(5)") for _ in range(4)]
+    calls, after_id = [], 0
+    while after_id is not None:
+        removed, after_id = await connection.fetchrow("SELECT * FROM realtime_erase(5, $1)", after_id)
+        calls.append(removed)
 
-    assert removed == [5, 5, 3, 0]
+    assert calls == [5, 5, 3]
     assert {user for _, user, _ in await events(connection)} == {"bob"}
     assert await connection.fetchval("SELECT array_agg(user_id) FROM realtime_dead_letters") == ["bob", "bob"]
 
@@ -404,7 +407,7 @@ async def test_erasure_spares_what_a_returned_user_got_since(connection: asyncpg
     await host.add_user(connection, "ann")
     await host.log_mood(connection, "ann", 2)
 
-    assert await connection.fetchval("SELECT realtime_erase(100)") == 1
+    assert await connection.fetchval("SELECT removed FROM realtime_erase(100, 0)") == 1
     assert [data["mood_score"] for _, _, data in await events(connection)] == [2]
 
 
@@ -417,8 +420,8 @@ async def test_erasure_does_not_wait_for_locked_rows(database: Database) -> None
 
     async with other.transaction():
         await other.execute("SELECT FROM realtime_events ORDER BY id LIMIT 1 FOR UPDATE")
-        assert await connection.fetchval("SELECT realtime_erase(100)") == 2
-    assert await connection.fetchval("SELECT realtime_erase(100)") == 1
+        assert await connection.fetchval("SELECT removed FROM realtime_erase(100, 0)") == 2
+    assert await connection.fetchval("SELECT removed FROM realtime_erase(100, 0)") == 1
 
 
 async def test_membership_is_asked_as_it_is_now(connection: asyncpg.Connection) -> None:

@@ -117,7 +117,7 @@ async def test_a_member_may_be_deleted_while_a_message_is_posted(database: Datab
     await post_while_bob_is_deleted(database, room)
 
     connection = await database.connect()
-    assert await connection.fetchval("SELECT realtime_erase(100)") == 1
+    assert await connection.fetchval("SELECT removed FROM realtime_erase(100, 0)") == 1
     assert await connection.fetchval("SELECT array_agg(user_id) FROM realtime_events") == ["ann"]
 
 
@@ -141,7 +141,7 @@ async def test_a_deletion_does_not_wait_for_a_message_in_the_making(database: Da
         await host.post_message(author, "ann", room)
         await host.delete_user(remover, "bob")
 
-    assert await remover.fetchval("SELECT realtime_erase(100)") == 1
+    assert await remover.fetchval("SELECT removed FROM realtime_erase(100, 0)") == 1
 
 
 @pytest.fixture
