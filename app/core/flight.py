@@ -19,7 +19,11 @@ SLOW_ANSWER = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one connection: messages, bytes and seconds."""
+    """Bounds of one connection: messages, bytes and seconds.
+
+    `confirmed_after`: how long a peer must live on after it took a message; 0 where it answers pings,
+    which is proof enough. `unproven`: how many messages may wait for that.
+    """
 
     window: int = 256
     window_bytes: int = 1 << 20
@@ -29,6 +33,8 @@ class Limits:
     heartbeat_patience: float = 20.0
     takes_nothing_after: float = 60.0
     inbound_rate: int = 20
+    confirmed_after: float = 0.0
+    unproven: int = 65_536
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ from app.core.flight import Flight, Limits, Pace
 from app.core.messages import Message
 from app.core.position import Pass, Position
 from app.core.queue import Entry, Queue
+from app.core.unproven import Unproven
 
 
 class Phase(Enum):
@@ -73,6 +74,7 @@ class Session:
         "_ready",
         "_shed",
         "_tells_positions",
+        "_unproven",
         "device_id",
         "phase",
         "takes_sync",
@@ -95,6 +97,10 @@ class Session:
         self._tells_positions = tells_positions
         self._limits = limits
         self._flight = Flight(limits, pace)
+        # A peer that cannot say what it has read says by its TCP alone that it has taken it. That makes room
+        # in the window, which else would let one window out in a minute; what is confirmed is another matter,
+        # and has a bound of its own.
+        self._unproven = Unproven(limits.confirmed_after, limits.unproven) if limits.confirmed_after else None
         self._guard: inbound.Guard | None = None
 
         # What the reader has been sent; None until its first read begins.
@@ -120,12 +126,17 @@ class Session:
 
     @property
     def in_flight(self) -> int:
-        """Messages sent and not yet confirmed."""
+        """Messages sent and not yet answered for."""
         return len(self._flight)
 
     @property
+    def unproven(self) -> int:
+        """Messages taken by the peer that only time will confirm."""
+        return len(self._unproven) if self._unproven is not None else 0
+
+    @property
     def unconfirmed(self) -> list[int]:
-        """Ids of what was sent and not yet confirmed, in order."""
+        """Ids of what is in flight, in order."""
         return [message.id for message, _ in self._flight]
 
     @property
@@ -135,7 +146,7 @@ class Session:
 
     def is_on_its_way(self, row_id: int) -> bool:
         """Whether a row is in flight, waiting, or may still come from a read."""
-        if self.phase is not Phase.LIVE:
+        if self.phase is not Phase.LIVE or (self._unproven is not None and row_id in self._unproven):
             return True
         return any(message.id == row_id for queue in (self._flight, self._ready) for message, _ in queue)
 
@@ -147,7 +158,7 @@ class Session:
 
     def settled_position(self, routed: Pass | None) -> Position | None:
         """What the reader has when nothing is under way, given the last pass routed whole."""
-        if self.phase is not Phase.LIVE or self._flight or self._ready:
+        if self.phase is not Phase.LIVE or self._flight or self._ready or self._unproven:
             return None
         return self._level_with(routed)
 
@@ -161,7 +172,10 @@ class Session:
 
     def deadline(self) -> float:
         """When `tick` must be called next; infinity once closed."""
-        return float("inf") if self.phase is Phase.CLOSED else self._flight.deadline()
+        if self.phase is Phase.CLOSED:
+            return float("inf")
+        due = self._flight.deadline()
+        return due if self._unproven is None else min(due, self._unproven.deadline())
 
     # ---- what happens to it
 
@@ -240,21 +254,33 @@ class Session:
         return self._complain(inbound.RATE_LIMITED if self._over_rate(now) else problem, now)
 
     def pong(self, now: float) -> list[Action]:
-        """The peer answered the ping: everything sent before it is confirmed."""
+        """The peer answered the ping: it has taken everything sent before it."""
         if self.phase is Phase.CLOSED or not self._flight.is_asking:
             return []
-        confirmed = self._flight.answered(now)
-        return ([self._confirm(confirmed)] if confirmed else []) + self._pump(now)
+        taken = self._flight.answered(now)
+        actions: list[Action] = []
+        if taken and self._unproven is not None:
+            self._unproven.add(self._confirm(taken), now)
+        elif taken:
+            actions.append(self._confirm(taken))
+        return actions + self._pump(now)
 
     def tick(self, now: float) -> list[Action]:
-        """Let time pass: ask for a confirmation, keep the peer alive, or give up on it."""
+        """Let time pass: confirm by it, ask for a confirmation, keep the peer alive, or give up on it."""
         if now < self.deadline():
             return []
+        actions: list[Action] = []
+        if self._unproven is not None and (proven := self._unproven.due(now)):
+            actions += [*proven, *self._pump(now)]
+        if now < self._flight.deadline():
+            return actions
         if not self._flight.is_asking:
-            return [self._ping(now)]
+            return [*actions, self._ping(now)]
         if self._flight:
-            return self.close(CloseCode.TOOK_NOTHING, "took nothing for too long; reconnect and resume")
-        return self.close(CloseCode.INTERNAL_ERROR, "no answer to a ping")
+            actions += self.close(CloseCode.TOOK_NOTHING, "took nothing for too long; reconnect and resume")
+        else:
+            actions += self.close(CloseCode.INTERNAL_ERROR, "no answer to a ping")
+        return actions
 
     def close(self, code: CloseCode, reason: str) -> list[Action]:
         """End it from our side; nothing to do when it has ended."""
@@ -272,6 +298,8 @@ class Session:
         self.phase = Phase.CLOSED
         for queue in (self._ready, self._held, self._flight):
             queue.clear()
+        if self._unproven is not None:
+            self._unproven.clear()
 
     # ---- how it decides
 
@@ -297,7 +325,7 @@ class Session:
 
     def _send_ready(self, actions: list[Action], now: float) -> bool:
         """Send what the window takes; whether it has room for more."""
-        while self._flight.has_room:
+        while self._flight.has_room and not (self._unproven is not None and self._unproven.is_full):
             if not self._ready:
                 return True
             message, found_by = self._ready.take()

@@ -294,3 +294,107 @@ class TestIdlePosition:
     def test_next_page_is_an_action_without_content(self) -> None:
         """Actions compare by value, so tests and shells can."""
         assert NextPage() == NextPage()
+
+
+class TestPeersThatAnswerNothing:
+    """A pong then says that the peer's transport has taken it; only living on confirms it."""
+
+    LIMITS = Limits(window=4, confirmed_after=60.0, unproven=8)
+
+    def test_what_was_taken_makes_room_and_is_confirmed_by_living_on(self) -> None:
+        """The window moves at once; nothing is marked before the time has passed."""
+        session = live(self.LIMITS, device_id=7)
+        session.route(rows(1, 2, 3, 4), a_pass(50, 51), 0.0)
+
+        assert kinds(session.pong(1.0)) == []
+        assert (session.in_flight, session.unproven) == (0, 4)
+        assert kinds(session.route(rows(5, xid=51), a_pass(51, 52), 2.0)) == ["Send"]
+        session.tick(session.deadline())
+        session.pong(2.5)
+        confirmed = confirmations(session, until=60.9)
+        assert confirmed == []
+        confirmed = confirmations(session, until=65.0)
+
+        assert [one.events for one in confirmed] == [(1, 2, 3, 4, 5)]
+        assert confirmed[0].position == a_pass(51, 52).at(5)
+        assert session.unproven == 0
+
+    def test_it_is_on_its_way_until_then(self) -> None:
+        """So that a job which looks for stale rows does not send it again."""
+        session = live(self.LIMITS)
+        session.route(rows(3, 1), a_pass(50, 51), 0.0)
+        session.tick(1.0)
+        session.pong(1.0)
+
+        assert session.is_on_its_way(1)
+        assert session.is_on_its_way(3)
+        assert not session.is_on_its_way(2)
+        confirmations(session, until=70.0)
+        assert not session.is_on_its_way(1)
+
+    def test_a_device_is_not_settled_until_then(self) -> None:
+        """Its stored position would cover what may yet be lost."""
+        session = live(self.LIMITS)
+        session.route(rows(1), a_pass(50, 51), 0.0)
+        session.tick(1.0)
+        session.pong(1.0)
+
+        assert session.settled_position(a_pass(50, 52)) is None
+        confirmations(session, until=70.0)
+        assert session.settled_position(a_pass(50, 52)) == a_pass(50, 52).end()
+
+    def test_what_waits_for_time_is_bounded(self) -> None:
+        """At the bound nothing more is sent, the queue gives way to the table, and time makes room."""
+        session = live(Limits(window=4, queue=3, confirmed_after=60.0, unproven=8))
+        sent: list[int] = []
+        for row_id in range(1, 30):
+            xid = 49 + row_id
+            sent += ids(session.route(rows(row_id, xid=xid), a_pass(xid, xid + 1), 1.0))
+            sent += ids(session.pong(1.0))
+
+        assert len(sent) <= 8 + 4
+        assert session.phase is Phase.CATCHING_UP
+        assert session.waiting == 0
+        reads = [action for action in passed(session, until=70.0) if isinstance(action, StartRead)]
+        assert len(reads) == 1
+        assert reads[0].position is not None
+        assert reads[0].position.after_id == sent[-1]
+
+    def test_what_a_peer_had_that_left_stays_unconfirmed(self) -> None:
+        """Nobody knows whether it was read."""
+        session = live(self.LIMITS)
+        session.route(rows(1), a_pass(50, 51), 0.0)
+        session.tick(1.0)
+        session.pong(1.0)
+        session.closed()
+
+        assert session.unproven == 0
+        assert session.tick(100.0) == []
+        assert session.deadline() == float("inf")
+
+    def test_a_peer_that_takes_nothing_is_closed(self) -> None:
+        """As on a WebSocket, whatever it had taken before."""
+        session = live(self.LIMITS)
+        session.route(rows(1, 2, 3, 4, 5), a_pass(50, 51), 0.0)
+
+        actions = passed(session, until=60.0, answering=False)
+
+        assert actions[-1] == Close(CloseCode.TOOK_NOTHING, "took nothing for too long; reconnect and resume")
+
+
+def passed(session: Session, *, until: float, answering: bool = True) -> list[object]:
+    """What a session does while time passes and its peer takes everything, or nothing."""
+    actions: list[object] = []
+    while (now := session.deadline()) <= until:
+        actions += session.tick(now)
+        if answering:
+            actions += session.pong(now)
+    return actions
+
+
+def confirmations(session: Session, *, until: float) -> list[Confirmed]:
+    return [action for action in passed(session, until=until) if isinstance(action, Confirmed)]
+
+
+def ids(actions: list[object]) -> list[int]:
+    return [action.message.id for action in actions if isinstance(action, Send)]

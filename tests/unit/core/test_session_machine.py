@@ -1,6 +1,7 @@
 """For any history of writes, reads, confirmations, cuts and crashes: no gap, no leak of order, no repeat."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,8 @@ LIMITS = Limits(window=6, queue=4)
 
 class Delivery(RuleBasedStateMachine):
     """One device of one user, connected or not, beside writers, the tail and the database's crashes."""
+
+    LIMITS = LIMITS
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class Delivery(RuleBasedStateMachine):
     @precondition(lambda self: self.session is None)
     @rule()
     def connect(self) -> None:
-        self.session = Session(LIMITS, Pace(), position=self.stored, device_id=1)
+        self.session = Session(self.LIMITS, Pace(), position=self.stored, device_id=1)
         self.received = []
         self.pinged = self.crashed_while_connected = False
         self.perform(self.session.open(self.now))
@@ -167,9 +170,9 @@ class Delivery(RuleBasedStateMachine):
     @invariant()
     def bounds_hold(self) -> None:
         if self.session is not None:
-            assert self.session.in_flight <= LIMITS.window
+            assert self.session.in_flight <= self.LIMITS.window
             # At most a page, and what was held back while it was read.
-            assert self.session.waiting <= 2 * LIMITS.queue + 8 + 5
+            assert self.session.waiting <= 2 * self.LIMITS.queue + 8 + 5
 
     @invariant()
     def nothing_twice_on_one_connection(self) -> None:
@@ -207,7 +210,7 @@ class Delivery(RuleBasedStateMachine):
                 self.serve_read(3)
             elif self.pinged:
                 self.answer_ping(0.01)
-            elif self.session is not None and self.session.in_flight:
+            elif self.session is not None and (self.session.in_flight or self.session.unproven):
                 self.time_passes()
             else:
                 break
@@ -221,13 +224,29 @@ TestDelivery = Delivery.TestCase
 TestDelivery.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 
 
+class SilentDelivery(Delivery):
+    """The same with a peer that answers nothing: its pongs say what was taken, and time confirms."""
+
+    LIMITS = replace(LIMITS, confirmed_after=1.0, unproven=10)
+
+    @invariant()
+    def what_waits_for_time_is_bounded(self) -> None:
+        if self.session is not None:
+            assert self.session.unproven < self.LIMITS.unproven + self.LIMITS.window
+
+
+TestSilentDelivery = SilentDelivery.TestCase
+TestSilentDelivery.settings = TestDelivery.settings
+
+
+@pytest.mark.parametrize("kind", [Delivery, SilentDelivery])
 @pytest.mark.parametrize("part", range(4))
-def test_long_random_histories_lose_repeat_and_reorder_nothing(part: int) -> None:
+def test_long_random_histories_lose_repeat_and_reorder_nothing(part: int, kind: type[Delivery]) -> None:
     """Many more histories than hypothesis has time for, weighted towards what is rare; the seed is told."""
     for seed in range(part * 500, part * 500 + 500):
         rng = random.Random(seed)
         try:
-            play(Delivery(), rng)
+            play(kind(), rng)
         except Exception as error:
             raise AssertionError(f"history {seed}: {error}") from error
 

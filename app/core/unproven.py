@@ -1,0 +1,96 @@
+"""What a peer has taken and only time can confirm: rows by when they count as received.
+
+An SSE client answers nothing, so a row counts once the stream has lived on for a while after the peer took
+it. Meanwhile only ids are kept: 8 bytes each, in batches of what was taken at about the same time.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections import deque
+
+from app.core.actions import Confirmed
+from app.core.position import Position
+
+BATCHES = 30
+"""Into how many parts the time is divided; each is confirmed at once, that much late at most."""
+
+
+class _Batch:
+    """Rows taken within one part of the time; ids in ascending order."""
+
+    __slots__ = ("begun_at", "events", "position", "sync_rows", "taken_at")
+
+    def __init__(self, now: float) -> None:
+        self.begun_at = self.taken_at = now
+        self.events = array("q")
+        self.sync_rows = array("q")
+        self.position: Position | None = None
+
+    def add(self, rows: Confirmed, now: float) -> None:
+        self.taken_at = now
+        self.events = _merged(self.events, rows.events)
+        self.sync_rows = _merged(self.sync_rows, rows.sync_rows)
+        self.position = rows.position or self.position
+
+
+class Unproven:
+    """Rows that wait for `confirmed_after` seconds to pass, at most about `bound` of them."""
+
+    __slots__ = ("_batches", "_bound", "_confirmed_after", "_count")
+
+    def __init__(self, confirmed_after: float, bound: int) -> None:
+        self._confirmed_after = confirmed_after
+        self._bound = bound
+        self._batches: deque[_Batch] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, row_id: int) -> bool:
+        return any(_has(batch.events, row_id) or _has(batch.sync_rows, row_id) for batch in self._batches)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may be sent until something is confirmed."""
+        return self._count >= self._bound
+
+    def add(self, rows: Confirmed, now: float) -> None:
+        """Keep what the peer has taken, to be confirmed when its time has come."""
+        if not self._batches or now - self._batches[-1].begun_at > self._confirmed_after / BATCHES:
+            self._batches.append(_Batch(now))
+        self._batches[-1].add(rows, now)
+        self._count += len(rows.events) + len(rows.sync_rows)
+
+    def due(self, now: float) -> list[Confirmed]:
+        """Return what has been there for long enough, oldest first."""
+        confirmed = []
+        while now >= self.deadline():
+            batch = self._batches.popleft()
+            self._count -= len(batch.events) + len(batch.sync_rows)
+            confirmed.append(Confirmed(tuple(batch.events), tuple(batch.sync_rows), batch.position))
+        return confirmed
+
+    def deadline(self) -> float:
+        """When something is due; infinity while nothing waits."""
+        return self._batches[0].taken_at + self._confirmed_after if self._batches else float("inf")
+
+    def clear(self) -> None:
+        """Forget everything: the connection has ended."""
+        self._batches.clear()
+        self._count = 0
+
+
+def _merged(ids: "array[int]", more: tuple[int, ...]) -> "array[int]":
+    if not more:
+        return ids
+    if (not ids or ids[-1] < more[0]) and list(more) == sorted(more):
+        ids.extend(more)
+        return ids
+    # Rows of a later pass, or sent again, may have lower ids.
+    return array("q", sorted((*ids, *more)))
+
+
+def _has(ids: "array[int]", row_id: int) -> bool:
+    place = bisect_left(ids, row_id)
+    return place < len(ids) and ids[place] == row_id
