@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -20,11 +21,13 @@ from app.core.flight import Limits, Pace
 from app.core.rate import Load
 from app.core.recent import Recent
 from app.devices.registry import Registry
+from app.gateway.admission import Admission, Reception
 from app.gateway.connection import Surroundings
 from app.gateway.departure import leave_all
 from app.gateway.hub import Hub
+from app.gateway.sse import SseEndpoint
 from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, install
-from app.gateway.websocket import Admission, WebSocketEndpoint
+from app.gateway.websocket import WebSocketEndpoint
 from app.lifecycle import Part
 from app.outbox.catch_up import Archive
 from app.outbox.listener import Listener
@@ -85,21 +88,23 @@ class Service:
         self.scheduler = Scheduler(self._jobs())
         turns = asyncio.Semaphore(settings.concurrent_reads)
         archive = Archive(self.database, turns, page, overlap, self.receipts)
-        self.websocket = WebSocketEndpoint(
+        limits = _limits(settings)
+        surroundings = Surroundings(
+            archive=archive,
+            receipts=self.receipts,
+            limits=limits,
+            pace=pace,
+            routed=lambda: self.hub.routed,
+            on_gone=self.hub.remove,
+        )
+        reception = Reception(
             self.hub,
             self.registry,
-            Surroundings(
-                archive=archive,
-                receipts=self.receipts,
-                limits=_limits(settings),
-                pace=pace,
-                routed=lambda: self.hub.routed,
-                on_gone=self.hub.remove,
-            ),
             Admission(settings.connections_per_user, settings.connections_per_process),
-            message_size=settings.message_size,
             is_open=lambda: not self._draining,
         )
+        self.websocket = WebSocketEndpoint(reception, surroundings, message_size=settings.message_size)
+        self.sse = SseEndpoint(reception, replace(surroundings, limits=_sse_limits(limits, settings)))
         self._sinks = [Part("receipts", self.receipts.run)]
         self._sources = [
             Part("tail", self.tail.run),
@@ -251,6 +256,7 @@ class Service:
         settings = self._settings
         details = {
             "confirmation": "ping" if self.host.confirms else "transport",
+            "sse_confirmation": "acknowledged" if self.host.has("acknowledgements") else "transport",
             "connections": self.hub.count,
             "limits": {
                 "connections": settings.connections_per_process,
@@ -286,4 +292,12 @@ def _limits(settings: Settings) -> Limits:
         heartbeat_patience=settings.heartbeat_patience,
         takes_nothing_after=settings.takes_nothing_after,
         inbound_rate=settings.inbound_rate,
+    )
+
+
+def _sse_limits(limits: Limits, settings: Settings) -> Limits:
+    return replace(
+        limits,
+        heartbeat_interval=settings.sse_heartbeat_interval,
+        confirmed_after=settings.sse_confirmed_after,
     )

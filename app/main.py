@@ -6,6 +6,7 @@ Routes and lifespan, nothing else.
 import json
 import logging
 from importlib.metadata import version
+from typing import Any, TypedDict
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.bootstrap import Service
 from app.devices import endpoints as devices
+from app.gateway import sse
 from app.preparation import StartupError
 from app.settings import Settings
 from app.telemetry import health
@@ -23,13 +25,29 @@ from app.telemetry.logging import configure
 log = logging.getLogger(__name__)
 
 
+class Cors(TypedDict):
+    """What CORSMiddleware takes, which everything served here is given alike."""
+
+    allow_origins: list[str]
+    allow_methods: list[str]
+    allow_headers: list[str]
+
+
+# Whoever may read a user id may connect, as before; issue-wide authentication narrows both.
+CORS = Cors(allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+
+
 class RealTime(FastAPI):
-    """FastAPI for HTTP; WebSockets and the lifespan are served on the ASGI level, below it.
+    """FastAPI for HTTP; WebSockets, SSE and the lifespan are served on the ASGI level, below it.
 
     The service exists while the lifespan runs.
     """
 
     service: Service
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._events = CORSMiddleware(self._serve_events, **CORS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -37,8 +55,13 @@ class RealTime(FastAPI):
             await self.service.websocket(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
+        elif scope["path"] == sse.PATH:
+            await self._events(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    async def _serve_events(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.service.sse(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -60,8 +83,7 @@ class RealTime(FastAPI):
 def create_app() -> RealTime:
     """Build the application; nothing is read or connected before its lifespan starts."""
     application = RealTime(title="MindVibe Real-Time", version=version("mindvibe-realtime"))
-    # Whoever may read a user id may connect, as before; issue-wide authentication narrows both.
-    application.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+    application.add_middleware(CORSMiddleware, **CORS)
     application.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
     application.include_router(health.router(lambda: application.service.health))
     application.include_router(devices.router(lambda: application.service.registry))

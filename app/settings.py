@@ -73,6 +73,10 @@ class Settings(BaseSettings):
     heartbeat_interval: Seconds = 20.0
     heartbeat_patience: Seconds = 20.0
     takes_nothing_after: Seconds = 60.0
+    sse_heartbeat_interval: Seconds = 15.0
+    """Of silence after which an SSE stream gets a comment."""
+    sse_confirmed_after: Seconds = 60.0
+    """How long an SSE stream must live on after a message for it to count as delivered."""
     handshake_timeout: Seconds = 10.0
     drain_window: Seconds = 8.0
     message_size: PositiveInt = 64 << 10

@@ -8,21 +8,27 @@ from app.core.token import TokenError, decode
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """`token` is the position the client gave, as it gave it; empty when it only asks for positions."""
+    """`token` is the position the client gave, as it gave it; empty when it gave none.
+
+    `positions`: it wants one in every message.
+    """
 
     positions: bool = False
     token: str = ""
     position: Position | None = None
 
     @classmethod
-    def parse(cls, position: str | None) -> "Wishes":
-        """Read the parameter `position`; one that cannot be read is kept in mind as malformed."""
-        if position is None:
-            return NOTHING
+    def parse(cls, position: str | None, *, last_event_id: str | None = None) -> "Wishes":
+        """Read the parameter `position`; one that cannot be read is kept in mind as malformed.
+
+        `last_event_id`: the position that an SSE client gives by itself, which is the newer one.
+        """
+        positions = position is not None
+        token = last_event_id or position or ""
         try:
-            return cls(positions=True, token=position, position=decode(position) if position else None)
+            return cls(positions, token, decode(token) if token else None)
         except TokenError:
-            return cls(positions=True, token=position)
+            return cls(positions, token)
 
     @property
     def malformed(self) -> bool:

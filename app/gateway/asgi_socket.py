@@ -49,6 +49,7 @@ class AsgiSocket:
     """A `Socket` over an ASGI connection that has been accepted."""
 
     confirms = False
+    beside = None
 
     def __init__(
         self, receive: Receive, send: Send, message_size: int, high_water: int, close_timeout: float

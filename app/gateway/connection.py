@@ -22,7 +22,7 @@ from app.core.actions import (
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits, Pace
 from app.core.messages import Message
-from app.core.position import Lost, Pass
+from app.core.position import Lost, Pass, Position
 from app.core.reads import Begun, Interrupted, Unavailable, UserErased
 from app.core.session import Session
 from app.core.token import encode
@@ -51,7 +51,7 @@ class Surroundings:
 
 
 class Connection:
-    """One live WebSocket of one user; it may belong to a device."""
+    """One live WebSocket or SSE stream of one user; it may belong to a device."""
 
     __slots__ = (
         "_device",
@@ -64,6 +64,7 @@ class Connection:
         "_stored_at",
         "_surroundings",
         "_task",
+        "_tells_positions",
         "_timer",
         "_wishes",
         "id",
@@ -87,6 +88,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         takes_sync = device is not None and device.takes_sync
         self._wishes = wishes
+        self._tells_positions = wishes.positions or socket.beside is not None
         self._said_connected = False
         self._session = Session(
             surroundings.limits,
@@ -94,7 +96,7 @@ class Connection:
             position=wishes.position or (device.position if device else None),
             device_id=device.id if device else None,
             takes_sync=takes_sync,
-            tells_positions=wishes.positions,
+            tells_positions=self._tells_positions,
             is_proven=wishes.position is not None,
         )
         routed = surroundings.routed()
@@ -125,9 +127,9 @@ class Connection:
     def open(self) -> None:
         """Say `connected` and begin to catch up; it must be registered in the hub before.
 
-        A client that asked for positions is told whether it could resume, which only the first read says.
+        A client that is told positions is told one with that, which only the first read knows.
         """
-        if not self._wishes.positions:
+        if not self._tells_positions:
             self._socket.send(messages.connected(self.user_id, datetime.now(UTC)))
             self._said_connected = True
         self._perform(self._session.open(self._loop.time()))
@@ -151,6 +153,8 @@ class Connection:
 
     def leave(self, after_ms: int) -> None:
         """Tell the client to come back after so many milliseconds, to another process, and close."""
+        if self._socket.beside is not None:
+            self._socket.beside.retry(after_ms)
         self._socket.send(messages.reconnect(after_ms))
         self.close(CloseCode.GOING_AWAY, "this process is going away")
 
@@ -192,10 +196,9 @@ class Connection:
         for action in actions:
             match action:
                 case Send(message, position):
-                    body = message.body
-                    socket.send(body if position is None else messages.with_position(body, encode(position)))
+                    socket.send(message.body if position is None else self._placed(message.body, position))
                 case SendPing():
-                    socket.ping()
+                    self._ping()
                 case Confirmed(events, sync_rows, position):
                     device = self._device
                     key = None if device is None else (device.id, device.generation)
@@ -259,15 +262,36 @@ class Connection:
         exact = lost is None and not wishes.malformed
         reason = None if exact else Lost.MALFORMED if wishes.malformed else lost
         own = exact and wishes.position is not None
+        # The client's own covers no more than what it has been sent, and so does where this read begins.
+        token = wishes.token if own else encode(position)
+        if self._socket.beside is not None:
+            self._socket.beside.position(token)
+        now = datetime.now(UTC)
+        if not wishes.positions and not wishes.token:
+            self._socket.send(messages.connected(self.user_id, now))
+            return
         resumption = messages.Resumption(
             epoch=begun.first.incarnation.life,
             heartbeat_ms=int(self._surroundings.limits.heartbeat_interval * 1000),
-            # The client's own covers no more than what it has been sent, and so does where this read begins.
-            position=wishes.token if own else encode(position),
+            position=token,
             resumed=exact,
             reason=reason,
         )
-        self._socket.send(messages.resumed(self.user_id, datetime.now(UTC), resumption))
+        self._socket.send(messages.resumed(self.user_id, now, resumption))
+
+    def _placed(self, body: bytes, position: Position) -> bytes:
+        """The message with its position where the client wants it, or nowhere when that goes beside it."""
+        token = encode(position)
+        if self._socket.beside is not None:
+            self._socket.beside.position(token)
+        return messages.with_position(body, token) if self._wishes.positions else body
+
+    def _ping(self) -> None:
+        if self._socket.beside is not None and self._said_connected:
+            position = self._session.position_told(self._surroundings.routed())
+            if position is not None:
+                self._socket.beside.position(encode(position))
+        self._socket.ping()
 
     def _answer(self) -> None:
         if not self._said_connected:
@@ -304,6 +328,9 @@ class Connection:
     def _end(self, reason: str) -> None:
         for row_id in self._session.unconfirmed:
             log.info("event %s was not confirmed on connection %s: %s", row_id, self.id, reason)
+        if self._session.unproven:
+            told = "connection %s did not live on to confirm %s events: %s"
+            log.info(told, self.id, self._session.unproven, reason)
         self._session.closed()
         if self._timer is not None:
             self._timer.cancel()

@@ -1,8 +1,8 @@
 """The seam between a connection and whatever carries its bytes.
 
-A connection (the part that decides) is a `SocketEvents`; what it decides is done through a `Socket`. Two
-sockets exist: `uvicorn_host` (pongs are seen, a stuck peer can be dropped) and `asgi_socket` (any other
-server). Everything here is synchronous, runs on the event loop and returns at once.
+A connection (the part that decides) is a `SocketEvents`; what it decides is done through a `Socket`. Three
+sockets exist: `uvicorn_host` (pongs are seen, a stuck peer can be dropped), `asgi_socket` (WebSockets of any
+other server) and `sse_socket`. Everything here is synchronous, runs on the event loop and returns at once.
 """
 
 from collections.abc import Callable
@@ -38,8 +38,22 @@ class SocketEvents(Protocol):
         """
 
 
+class Beside(Protocol):
+    """What a transport can tell its client beside the messages."""
+
+    def position(self, token: str) -> None:
+        """Tell what the client has once it has got whatever is sent next."""
+
+    def retry(self, after_ms: int) -> None:
+        """Let the client come back by itself after so many milliseconds, whenever this ends."""
+
+
 class Socket(Protocol):
     """What a connection may do; nothing blocks and nothing raises after the close."""
+
+    @property
+    def beside(self) -> Beside | None:
+        """None where a client learns only what the messages say."""
 
     @property
     def writable(self) -> bool:
@@ -62,6 +76,18 @@ class Socket(Protocol):
         """Drop the connection now, with whatever was not yet written."""
 
 
+class Outgoing(Protocol):
+    """What can be seen of, and done to, the TCP connection of an HTTP request."""
+
+    def unacknowledged(self) -> int | None:
+        """Return how many bytes the peer's TCP has not acknowledged; None when that cannot be known."""
+
+    def abort(self) -> None:
+        """Drop the connection now, with whatever was not yet written."""
+
+
+OUTGOING = "mindvibe.outgoing"
+"""Where the extensions of an ASGI scope of HTTP hold its `Outgoing`."""
 EXTENSION = "mindvibe.socket"
 """Where an ASGI scope's extensions hold `attach`, which moves an accepted WebSocket to a `Socket`."""
 

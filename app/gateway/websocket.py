@@ -4,82 +4,21 @@ On the ASGI level, because a framework's WebSocket route costs a third of the me
 connection and half the rate of sending (bench/connection_cost.py).
 """
 
-import asyncio
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import parse_qsl
-
-from app.core import messages
-from app.core.close_codes import CloseCode
-from app.core.reads import Unavailable
 from app.core.wishes import Wishes
+from app.gateway.admission import Guest, Reception, query, refuses
 from app.gateway.asgi_socket import Message, Receive, Send, serve_socket
-from app.gateway.connection import Connection, Surroundings
-from app.gateway.hub import Hub
-from app.gateway.ports import Device, Devices
-from app.gateway.socket import Socket, SocketEvents
+from app.gateway.connection import Surroundings
 
 PATH = "/realtime/ws"
-MAX_ID = 255
-"""Characters of a user id and of a device token, as in the tables."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an accepted connection is closed at once; the client is told `code` and `message` before."""
-
-    close_code: CloseCode
-    code: str
-    message: str
-
-
-NO_USER = Refusal(
-    CloseCode.BAD_REQUEST, "malformed", "Connect with ?user_id= and the id of a user, at most 255 characters."
-)
-NO_SUCH_DEVICE = Refusal(
-    CloseCode.BAD_REQUEST,
-    "unknown_device",
-    "This device is not registered for this user; register it with POST /realtime/devices.",
-)
-TOO_MANY = Refusal(
-    CloseCode.TOO_MANY, "too_many_connections", "This user has too many connections; close one of them first."
-)
-TRY_LATER = Refusal(
-    CloseCode.INTERNAL_ERROR,
-    "unavailable",
-    "The device cannot be looked up just now; reconnect with backoff.",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """How many connections there may be."""
-
-    per_user: int = 20
-    per_process: int = 15_000
 
 
 class WebSocketEndpoint:
     """Accepts WebSockets, and turns each into a connection of its user."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        devices: Devices,
-        surroundings: Surroundings,
-        admission: Admission,
-        *,
-        message_size: int,
-        is_open: Callable[[], bool],
-    ) -> None:
-        self._hub = hub
-        self._devices = devices
+    def __init__(self, reception: Reception, surroundings: Surroundings, *, message_size: int) -> None:
+        self._reception = reception
         self._surroundings = surroundings
-        self._admission = admission
         self._message_size = message_size
-        self._is_open = is_open
-        self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one WebSocket; under our own host this returns as soon as the connection stands."""
@@ -87,90 +26,17 @@ class WebSocketEndpoint:
         if scope["path"] != PATH:
             await _refuse(send, scope, 404, "There is no WebSocket here; connect to /realtime/ws.")
             return
-        wanted = None if self._is_full() else await self._wanted(scope)
-        if wanted is None or self._is_full():  # others may have come while a device was looked up
+        admitted = await self._reception.admit(scope)
+        if admitted is None:
             await _refuse(send, scope, 503, "This process takes no more connections; try again.")
             return
         await send({"type": "websocket.accept"})
-        wishes = Wishes.parse(_query(scope).get("position"))
-        open_events = (
-            self._refused(wanted) if isinstance(wanted, Refusal) else self._connected(*wanted, wishes)
-        )
+        if isinstance(admitted, Guest):
+            wishes = Wishes.parse(query(scope).get("position"))
+            open_events = self._reception.connects(admitted, wishes, self._surroundings)
+        else:
+            open_events = refuses(admitted)
         await serve_socket(scope, receive, send, open_events, message_size=self._message_size)
-
-    async def _wanted(self, scope: Message) -> tuple[str, Device | None] | Refusal:
-        """Who wants to connect, with which device."""
-        query = _query(scope)
-        user_id = query.get("user_id", "")
-        if not user_id or len(user_id) > MAX_ID or "\x00" in user_id:
-            return NO_USER
-        token = query.get("device_token") or _header(scope, b"x-device-token")
-        if token is None:
-            return TOO_MANY if self._has_too_many(user_id, None) else (user_id, None)
-        if len(token) > MAX_ID or "\x00" in token:
-            return NO_SUCH_DEVICE
-        try:
-            device = await self._devices.connect(user_id, token)
-        except Unavailable:
-            return TRY_LATER
-        if device is None:
-            return NO_SUCH_DEVICE
-        return TOO_MANY if self._has_too_many(user_id, device.id) else (user_id, device)
-
-    def _has_too_many(self, user_id: str, device_id: int | None) -> bool:
-        """Whether a user may have no more; the connections that a device takes over from do not count."""
-        others = [one for one in self._hub.of(user_id) if device_id is None or one.device_id != device_id]
-        return len(others) >= self._admission.per_user
-
-    def _is_full(self) -> bool:
-        return not self._is_open() or self._hub.count >= self._admission.per_process
-
-    def _connected(
-        self, user_id: str, device: Device | None, wishes: Wishes
-    ) -> Callable[[Socket], SocketEvents]:
-        def open_events(socket: Socket) -> SocketEvents:
-            connection = Connection(next(self._numbers), user_id, device, socket, self._surroundings, wishes)
-            self._hub.add(connection)
-            asyncio.get_running_loop().call_soon(connection.open)
-            return connection
-
-        return open_events
-
-    def _refused(self, refusal: Refusal) -> Callable[[Socket], SocketEvents]:
-        def open_events(socket: Socket) -> SocketEvents:
-            asyncio.get_running_loop().call_soon(_say_goodbye, socket, refusal)
-            return _Refused()
-
-        return open_events
-
-
-class _Refused:
-    """Hears nothing any more."""
-
-    __slots__ = ()
-
-    def on_text(self, text: str) -> None:
-        pass
-
-    def on_binary(self, size: int) -> None:
-        pass
-
-    def on_too_large(self) -> None:
-        pass
-
-    def on_pong(self) -> None:
-        pass
-
-    def on_writable(self) -> None:
-        pass
-
-    def on_closed(self, code: int | None) -> None:
-        pass
-
-
-def _say_goodbye(socket: Socket, refusal: Refusal) -> None:
-    socket.send(messages.error(refusal.code, refusal.message))
-    socket.close(refusal.close_code, refusal.code)
 
 
 async def _refuse(send: Send, scope: Message, status: int, text: str) -> None:
@@ -183,20 +49,3 @@ async def _refuse(send: Send, scope: Message, status: int, text: str) -> None:
         headers.append((b"retry-after", b"5"))
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": text.encode()})
-
-
-def _query(scope: Message) -> dict[str, str]:
-    """The query string's parameters, the first of each name; empty when it cannot be read."""
-    try:
-        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=50)
-    except ValueError:
-        return {}
-    return dict(reversed(pairs))
-
-
-def _header(scope: Message, name: bytes) -> str | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None

@@ -7,10 +7,12 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import asyncpg
 import pytest
 
+from tests.support import stream
 from tests.support.client import Client, open_client
 from tests.support.postgres import Database, Servers, create_database, drop_database
 from tests.support.server import PATIENCE, Server
@@ -18,6 +20,7 @@ from tests.support.server import PATIENCE, Server
 T = TypeVar("T")
 StartServer = Callable[..., Server]
 Connect = Callable[..., Awaitable[Client]]
+Listen = Callable[..., Awaitable[stream.Stream]]
 Eventually = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 
 
@@ -101,6 +104,30 @@ async def connect() -> AsyncIterator[Connect]:
     yield open_one
     for client in made:
         await client.vanish()
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Listen]:
+    """Ask for a user's stream, with headers and a query if given; returns when the first message has come."""
+    made: list[stream.Stream] = []
+
+    async def open_one(
+        server: Server,
+        user_id: str,
+        headers: dict[str, str] | None = None,
+        *,
+        receive_buffer: int | None = None,
+        **query: str,
+    ) -> stream.Stream:
+        path = f"{stream.PATH}?{urlencode({'user_id': user_id, **query})}"
+        one = await stream.request(server.address, path, headers=headers, receive_buffer=receive_buffer)
+        made.append(one)
+        await one.until(lambda this: this.messages or this.ended)
+        return one
+
+    yield open_one
+    for one in made:
+        await one.vanish()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.close_codes import CloseCode
+from app.gateway import sse
 from app.gateway.websocket import PATH
 from app.main import create_app
 from app.settings import Settings
@@ -55,7 +56,7 @@ def test_the_endpoints_table_is_the_application() -> None:
         for method in methods
     }
 
-    assert written == routes | {("WS", PATH), ("GET", "/docs")}
+    assert written == routes | {("WS", PATH), ("GET", sse.PATH), ("GET", "/docs")}
 
 
 def test_the_close_codes_table_names_codes_of_the_service() -> None:

@@ -75,6 +75,7 @@ class Peer:
 
     confirms = True
     writable = True
+    beside = None
 
     def __init__(self, *, mute: bool = False) -> None:
         self.mute = mute

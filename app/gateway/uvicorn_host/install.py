@@ -11,11 +11,19 @@ from .options import HostOptions
 from .quiet_logs import install_filter
 from .report import Capability, HostReport
 from .requests import RequestHeadLimit
-from .tcp import user_timeout_supported
+from .tcp import acknowledgements_supported, user_timeout_supported
 
 logger = logging.getLogger(__name__)
 
-NAMES = ("confirmation", "limits", "half-open handshakes", "user timeout", "drain", "quiet logs")
+NAMES = (
+    "confirmation",
+    "limits",
+    "half-open handshakes",
+    "user timeout",
+    "acknowledgements",
+    "drain",
+    "quiet logs",
+)
 _OWN_CHOICE = ("auto", "websockets-sansio")
 
 
@@ -41,7 +49,8 @@ def install(
         "confirmation": lambda: _take_websockets(server, options, loop),
         "limits": lambda: _set_limits(server, options),
         "half-open handshakes": lambda: _take_requests(server, options, loop),
-        "user timeout": _check_user_timeout,
+        "user timeout": lambda: _check_user_timeout(server),
+        "acknowledgements": lambda: _check_acknowledgements(server),
         "drain": GentleShutdown(server, loop, drain, options).install,
         "quiet logs": install_filter,
     }
@@ -100,9 +109,21 @@ def _take_requests(server: inside.Server, options: HostOptions, loop: asyncio.Ab
     server.config.http_protocol_class = ours
 
 
-def _check_user_timeout() -> None:
+def _check_user_timeout(server: inside.Server) -> None:
+    _check_requests(server)
     if not user_timeout_supported():
         raise _MissingError("this system has no TCP_USER_TIMEOUT")
+
+
+def _check_acknowledgements(server: inside.Server) -> None:
+    _check_requests(server)
+    if not acknowledgements_supported():
+        raise _MissingError("this system does not tell what a peer has acknowledged")
+
+
+def _check_requests(server: inside.Server) -> None:
+    if not issubclass(server.config.http_protocol_class, RequestHeadLimit):
+        raise _MissingError("uvicorn's HTTP protocol is as it was")
 
 
 def _check(thing: object, names: tuple[str, ...]) -> None:

@@ -72,6 +72,7 @@ class LiveSocket(asyncio.Protocol):
     )
 
     confirms = True
+    beside = None
 
     def __init__(self, host: SocketHost, transport: asyncio.Transport, open_events: OpenEvents) -> None:
         self._host = host

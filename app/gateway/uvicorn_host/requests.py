@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocols with a limit on half-open handshakes.
+"""uvicorn's HTTP protocols with a limit on half-open handshakes, and a view of the connection for streams.
 
 uvicorn has no time limit on a request head: a client that sends half of one keeps its connection for ever.
 """
@@ -6,12 +6,29 @@ uvicorn has no time limit on a request head: a client that sends half of one kee
 import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .tcp import set_user_timeout
+from app.gateway.socket import OUTGOING
+
+from .tcp import set_user_timeout, unacknowledged
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import H11Protocol as _Base
 else:
     _Base = object
+
+
+class _Outgoing:
+    """The TCP connection under a request, for an application that has to know what the peer got."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def unacknowledged(self) -> int | None:
+        return unacknowledged(self._transport)
+
+    def abort(self) -> None:
+        self._transport.abort()
 
 
 class RequestHeadLimit(_Base):
@@ -29,7 +46,12 @@ class RequestHeadLimit(_Base):
 
     def data_received(self, data: bytes) -> None:
         """See whether a request head is still owed."""
+        before = self.cycle
         super().data_received(data)
+        if self.cycle is not before and self.cycle is not None:
+            # Its task has not begun to run.
+            scope: Any = self.cycle.scope
+            scope.setdefault("extensions", {})[OUTGOING] = _Outgoing(self.transport)
         self._watch_head()
         if self not in self.connections and hasattr(self, "parser"):
             # Upgraded: the HTTP parser and this object hold each other, and nobody would break that.

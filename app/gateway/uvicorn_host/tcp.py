@@ -1,7 +1,8 @@
-"""The one TCP option the service sets."""
+"""What the service asks of TCP: an option, and how much of what was sent has been acknowledged."""
 
 import asyncio
 import socket
+import sys
 
 _TCP = (socket.AF_INET, socket.AF_INET6)
 
@@ -16,3 +17,20 @@ def set_user_timeout(transport: asyncio.BaseTransport, seconds: float) -> None:
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family in _TCP and user_timeout_supported():
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
+def acknowledgements_supported() -> bool:
+    """Whether the kernel tells how many bytes of a connection are unacknowledged (tcp(7), SIOCOUTQ)."""
+    return sys.platform == "linux"
+
+
+def unacknowledged(transport: asyncio.WriteTransport) -> int | None:
+    """Return how many bytes are still here or not acknowledged by the peer; None when nobody knows."""
+    connection = transport.get_extra_info("socket")
+    if not acknowledgements_supported() or connection is None or transport.is_closing():
+        return None
+    import fcntl  # noqa: PLC0415  absent where this is not supported
+    import termios  # noqa: PLC0415
+
+    queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    return transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)

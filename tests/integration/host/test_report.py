@@ -74,7 +74,9 @@ async def test_a_uvicorn_that_has_changed_inside_only_costs_what_has_changed() -
     server = configured(http_protocol_class=Changed)
     report = install(server, HostOptions(), nothing)
     assert report.missing == {
-        "half-open handshakes": "this uvicorn has no connections, cycle, loop, transport"
+        "half-open handshakes": "this uvicorn has no connections, cycle, loop, transport",
+        "user timeout": "uvicorn's HTTP protocol is as it was",
+        "acknowledgements": "uvicorn's HTTP protocol is as it was",
     }
     assert server.config.http_protocol_class is Changed
 

@@ -20,6 +20,7 @@ class Client:
 
     confirms = True
     writable = True
+    beside = None
 
     def __init__(self, *, mute: bool = False) -> None:
         self.mute = mute

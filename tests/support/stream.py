@@ -1,0 +1,188 @@
+"""A client of Server-Sent Events on a plain socket: it reads when it may, and keeps all that came."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.client import Address, Event, reset
+from tests.support.server import PATIENCE
+
+PATH = "/realtime/events"
+
+
+class Stream:
+    """One request and its answer, understood as the standard says a browser has to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._changed = asyncio.Event()
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._lines: list[str] = []
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        """What came when the answer is no stream."""
+        self.messages: list[Event] = []
+        self.positions: list[str] = []
+        """The id of each message, the one before where it had none of its own."""
+        self.frames: list[str] = []
+        """What came as `data`."""
+        self.comments: list[float] = []
+        """When each comment came, on the monotonic clock."""
+        self.last_event_id = ""
+        self.retry: int | None = None
+        self.fields: set[str] = set()
+        self.ended = False
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def events(self) -> list[Event]:
+        """Events and sync rows, in the order they came."""
+        return [message for message in self.messages if "id" in message]
+
+    @property
+    def ids(self) -> list[int]:
+        """Their ids."""
+        return [message["id"] for message in self.events]
+
+    async def until(self, met: Callable[["Stream"], object], *, within: float = PATIENCE) -> None:
+        """Wait until something is true of it; fails with what came instead."""
+        try:
+            async with asyncio.timeout(within):
+                while not met(self):
+                    assert not self.ended, f"{self.status}, ended after {self.messages[-5:]}"
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(
+                f"after {within} s it has {len(self.messages)}: {self.messages[-5:]}"
+            ) from None
+
+    async def got(self, count: int, *, within: float = PATIENCE) -> list[Event]:
+        """Wait until so many events and sync rows came; return them."""
+        await self.until(lambda stream: len(stream.ids) >= count, within=within)
+        return self.events
+
+    async def next_comment(self) -> None:
+        """Wait for a comment that was sent after this call, behind which nothing of before is on its way."""
+        before = len(self.comments) + 1  # one may be on its way
+        await self.until(lambda stream: len(stream.comments) > before)
+
+    async def finished(self) -> None:
+        """Wait until the server has ended it."""
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.shield(self._reading)
+
+    def pause(self) -> None:
+        """Read nothing more until told."""
+        self._may_read.clear()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._may_read.set()
+
+    async def vanish(self) -> None:
+        """Leave by a reset."""
+        reset(self._writer.transport)
+        self._may_read.set()
+        await self._reading
+
+    async def _read(self) -> None:
+        try:
+            await self._read_head()
+            if self.headers.get("content-type") == "text/event-stream":
+                async for line in self._text():
+                    self._take(line)
+                    self._changed.set()
+            else:
+                async for data in self._chunks():
+                    self.body += data
+        except (ConnectionError, EOFError):
+            pass
+        finally:
+            self.ended = True
+            self._changed.set()
+            self._writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
+
+    async def _read_head(self) -> None:
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
+        self.status = int(head[0].split()[1])
+        self.headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-1])
+        }
+        self._changed.set()
+
+    async def _chunks(self) -> Any:
+        if (size := self.headers.get("content-length")) is not None:
+            yield await self._reader.readexactly(int(size))
+            return
+        while self.headers.get("transfer-encoding") == "chunked":
+            await self._may_read.wait()
+            length = int(await self._reader.readuntil(b"\r\n"), 16)
+            data = await self._reader.readexactly(length + 2)
+            if not length:
+                return
+            yield data[:-2]
+
+    async def _text(self) -> Any:
+        rest = b""
+        async for data in self._chunks():
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield line.decode()
+
+    def _take(self, line: str) -> None:
+        if line:
+            self._lines.append(line)
+            return
+        fields = [each.replace(": ", ":", 1).partition(":")[::2] for each in self._lines]
+        self._lines = []
+        data = []
+        for name, value in fields:
+            self.fields.add(name)
+            match name:
+                case "":
+                    self.comments.append(time.monotonic())
+                case "id":
+                    self.last_event_id = value
+                case "retry":
+                    self.retry = int(value)
+                case "data":
+                    data.append(value)
+        if data:
+            self.frames.append("\n".join(data))
+            self.messages.append(json.loads(self.frames[-1]))
+            self.positions.append(self.last_event_id)
+
+
+async def request(
+    address: Address,
+    path: str = PATH,
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    receive_buffer: int | None = None,
+) -> Stream:
+    """Send one request by a connection of its own; a small `receive_buffer` (bytes) fills when nobody reads."""
+    connection = socket.socket()
+    if receive_buffer is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, address)
+    limit = 1 << 20 if receive_buffer is None else receive_buffer
+    reader, writer = await asyncio.open_connection(sock=connection, limit=limit)
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    stream = Stream(reader, writer)
+    with contextlib.suppress(AssertionError):
+        await stream.until(lambda one: one.status)
+    return stream
