@@ -250,7 +250,7 @@ class Connection:
         if own is None or begun.lost is not None or self._said_connected:
             return
         if own.incarnation == begun.first.incarnation:
-            events, sync_rows = await self._reader.proven(own)
+            events, sync_rows = await self._reader.proven(own, device_id=self.device_id)
             self._surroundings.receipts.add(events, sync_rows, None, None)
 
     def _say_resumed(self, begun: Begun) -> None:

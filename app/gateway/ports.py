@@ -32,8 +32,10 @@ class Reader(Protocol):
     async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
         """Begin a read; raises Interrupted, Unavailable, UserErased."""
 
-    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """List undelivered events and sync rows that a position covers; raises Unavailable."""
+    async def proven(
+        self, position: Position, *, device_id: int | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """List undelivered events and sync rows that this device's position covers; raises Unavailable."""
 
     async def next_page(self) -> Page:
         """Go on with it; raises Interrupted, Unavailable."""

@@ -92,13 +92,17 @@ class CatchUp:
         )
         return self._begun(first, found, reason, partial=position.reading is not None)
 
-    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    async def proven(
+        self, position: Position, *, device_id: int | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """List undelivered events and sync rows that a client's own position covers: it has them.
 
-        At most a window can be, since no more is in flight. Raises Unavailable.
+        No more can be than a connection may have sent and not seen confirmed. Raises Unavailable.
         """
         async with self._archive.lend() as connection:
-            return await covered_undelivered(connection, position, self._user_id)
+            return await covered_undelivered(
+                connection, position, self._user_id, takes_sync=self._takes_sync, device_id=device_id
+            )
 
     async def next_page(self) -> Page:
         """Go on with the read; raises Interrupted when it must begin again, and Unavailable."""

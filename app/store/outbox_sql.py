@@ -149,8 +149,9 @@ COVERED_UNDELIVERED = f"""
 SELECT 'e' AS kind, id FROM realtime_events
 WHERE user_id = $1 AND NOT delivered AND settled_as IS NULL AND {_COVERED}
 UNION ALL
-SELECT 's' AS kind, id FROM sync_queue WHERE user_id = $1 AND NOT synced AND {_COVERED}
-LIMIT 10000"""
+SELECT 's' AS kind, id FROM sync_queue
+WHERE user_id = $1 AND $7 AND device_id IS DISTINCT FROM $8 AND NOT synced AND {_COVERED}
+LIMIT 100000"""
 HORIZON = f"""
 WITH {_HEAD}
 SELECT 'h', 0::bigint, NULL::xid8, snapshot, identity, NULL::text, taken_at, unfit::bigint FROM head"""

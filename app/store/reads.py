@@ -125,9 +125,17 @@ async def rows_by_ids(
 
 
 async def covered_undelivered(
-    connection: asyncpg.Connection, position: Position, user_id: str
+    connection: asyncpg.Connection,
+    position: Position,
+    user_id: str,
+    *,
+    takes_sync: bool,
+    device_id: int | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """List a user's undelivered events and sync rows that a position of this incarnation covers."""
+    """List a user's undelivered events and sync rows that a position of this incarnation covers.
+
+    Sync rows only for a reader that takes them, and none that its own device uploaded.
+    """
     reading = position.reading or Snapshot(1)
     rows = await connection.fetch(
         sql.COVERED_UNDELIVERED,
@@ -137,6 +145,8 @@ async def covered_undelivered(
         reading.xmax,
         list(reading.in_progress),
         position.after_id,
+        takes_sync,
+        device_id,
     )
     events = tuple(row["id"] for row in rows if row["kind"] == "e")
     return events, tuple(row["id"] for row in rows if row["kind"] == "s")

@@ -290,3 +290,23 @@ async def test_sync_rows_go_to_mobile_devices_only(
 
     assert [event["type"] for event in phone.events] == ["sync", "mood_update"]
     assert [event["type"] for event in browser.events] == ["mood_update"]
+
+
+async def test_a_browser_proves_nothing_about_sync_rows(
+    server: Server, host: asyncpg.Connection, listen: Listen, eventually: Eventually
+) -> None:
+    """Its position is beyond them, and it never gets any: they wait for a phone."""
+    user = await app.add_user(host)
+    sync_id = await app.queue_sync(host, user)
+    await app.log_mood(host, user)
+    browser = await listen(server, user)
+    await browser.got(1)
+    await browser.next_comment()
+
+    await listen(server, user, {"Last-Event-ID": browser.last_event_id})
+
+    async def the_mood_is_marked() -> bool:
+        return await host.fetchval(UNMARKED, user) == 0
+
+    await eventually(the_mood_is_marked)
+    assert await host.fetchval("SELECT synced FROM sync_queue WHERE id = $1", sync_id) is False
