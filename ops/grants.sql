@@ -33,7 +33,7 @@ GRANT EXECUTE ON FUNCTION
       realtime_timestamp(timestamptz),
       realtime_timestamp(timestamp),
       realtime_user_erased(text),
-      realtime_is_member(text, text),
+      realtime_may_see(bigint[]),
       realtime_erase(integer, bigint)
       TO :"service_role";
 

@@ -16,6 +16,11 @@ TRIGGERS = [
     ("trigger_sync_realtime", "INSERT ON sync_queue", "notify_sync_event"),
     ("trigger_user_deleted_realtime", "DELETE ON users", "notify_user_deleted"),
     (
+        "trigger_room_left_realtime",
+        "DELETE OR UPDATE ON room_participants",
+        "notify_room_left",
+    ),
+    (
         "trigger_device_removed_realtime",
         "DELETE OR UPDATE OF user_id ON users_devices",
         "notify_device_removed",

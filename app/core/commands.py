@@ -6,6 +6,7 @@ USER_DELETED = "user_deleted"
 DISCONNECT = "disconnect"
 DEVICE_REMOVED = "device_removed"
 DEVICE_REPLACED = "device_replaced"
+LEFT_ROOM = "left_room"
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,11 +222,18 @@ class Session:
         self._queue(messages, found_by)
         actions = self._pump(now)
         if self._is_full(self._ready):
-            # The table keeps them: back to reading, from what was sent.
-            self._ready.clear()
-            self.phase = Phase.CATCHING_UP
-            self._read = _Read.TO_START
+            self._fall_back()
         return actions
+
+    def read_again(self, now: float) -> list[Action]:
+        """Drop what waits in memory: the table is to say once more what is for this user."""
+        if self.phase is Phase.CLOSED:
+            return []
+        if self._held:
+            self._shed_held()
+        if self._ready:
+            self._fall_back()
+        return self._pump(now)
 
     def redeliver(self, message: Message, now: float) -> list[Action]:
         """Send a stale row again, out of order, unless it is on its way already."""
@@ -351,6 +358,16 @@ class Session:
             if found_by is not None:
                 self._queue((message,), found_by)
 
+    def _fall_back(self) -> None:
+        """Go back to reading, from what was sent: the table keeps what is dropped."""
+        self._ready.clear()
+        self.phase = Phase.CATCHING_UP
+        self._read = _Read.TO_START
+
+    def _shed_held(self) -> None:
+        self._held.clear()
+        self._shed = True
+
     def _own(self, found_by: Pass) -> Pass:
         """The pass as this reader makes it: from what it has already, if that is more."""
         position = self._position
@@ -383,8 +400,7 @@ class Session:
             if self._is_mine(message):
                 self._held.add(message, found_by)
         if self._is_full(self._held):
-            self._held.clear()
-            self._shed = True
+            self._shed_held()
 
     def _is_full(self, queue: Queue) -> bool:
         return len(queue) > self._limits.queue or queue.size > self._limits.queue_bytes

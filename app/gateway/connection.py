@@ -142,6 +142,10 @@ class Connection:
         """Send a stale row again, unless it is on its way."""
         self._perform(self._session.redeliver(message, self._loop.time()))
 
+    def read_again(self) -> None:
+        """Look at what waits once more: some of it may not be for this user any longer."""
+        self._perform(self._session.read_again(self._loop.time()))
+
     def close(self, code: CloseCode, reason: str) -> None:
         """Close it from our side."""
         self._store_idle_position(timedelta(0))

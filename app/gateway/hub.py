@@ -68,7 +68,7 @@ class Hub:
         self.routed = done
 
     def obey(self, command: Command) -> None:
-        """Close what a command says; kinds that ask nothing of connections are passed over."""
+        """Carry out a command; kinds that ask nothing of connections are passed over."""
         user_id, device_id = command.user_id, command.device_id
         if user_id is None:
             return
@@ -83,6 +83,8 @@ class Hub:
                 self.close_device(user_id, device_id, CloseCode.NOT_ALLOWED, "this device was removed")
             case commands.DEVICE_REPLACED if device_id is not None and command.generation is not None:
                 self.replace_device(user_id, device_id, command.generation)
+            case commands.LEFT_ROOM:
+                self._tell(self.of(user_id), lambda connection: connection.read_again())
 
     def close_user(self, user_id: str, code: CloseCode, reason: str) -> None:
         """Close every connection of a user."""

@@ -29,7 +29,7 @@ from app.core.reads import Interrupted
 from app.core.recent import Recent
 from app.outbox.ports import Outlet
 from app.outbox.walk import PageSize, Walk, all_but
-from app.store import bells, reads
+from app.store import bells, membership, reads
 from app.store.database import UNREACHABLE, Database
 from app.store.reads import EVERYTHING, Row, Unfit, Unseen
 from app.telemetry.state import State
@@ -186,9 +186,13 @@ class Tail:
                 found.horizon.taken_at,
                 position.incarnation,
             )
-        count = self._route(found.rows, self._pass, repeated)
+        rows = found.rows
+        count = len(rows)
+        await self._route(connection, rows, self._pass, repeated)
         while walk.more:
-            count += self._route(await walk.later(), self._pass, repeated)
+            rows = await walk.later()
+            count += len(rows)
+            await self._route(connection, rows, self._pass, repeated)
             await asyncio.sleep(0)  # a bulk insert must not keep the sockets waiting
         self._outlet.completed(self._pass)
         self._position, self._pass = self._pass.end(), None
@@ -196,25 +200,29 @@ class Tail:
             self._wake.set()  # this only ended the pass that had been cut; what is newer comes now
         return count
 
-    def _route(self, rows: list[Row], passing: Pass, repeated: frozenset[tuple[int, float]]) -> int:
+    async def _route(
+        self,
+        connection: asyncpg.Connection,
+        rows: list[Row],
+        passing: Pass,
+        repeated: frozenset[tuple[int, float]],
+    ) -> None:
         users = self._outlet.users
+        mine = [row for row in rows if row[0] == "c" or row[3] in users]
         routed: dict[str, list[Message]] = {}
-        for row in rows:
+        for row in await membership.admitted(connection, mine):
             kind, row_id, _, user_id, label, data, created_at, ref = row
             if repeated and (row_id, created_at.timestamp()) in repeated:
                 continue
             if kind == "c":
                 self._outlet.obey(Command(label, user_id, ref, None if data is None else int(data)))
-            elif user_id in users:
-                routed.setdefault(user_id, []).append(reads.message(row))
             else:
-                continue
+                routed.setdefault(user_id, []).append(reads.message(row))
             self._recent.remember(row_id, created_at)
         for user_id, messages in routed.items():
             self._outlet.route(user_id, messages, passing)
         if rows:
             self._position = passing.at(rows[-1][1])
-        return len(rows)
 
 
 def _line(error: BaseException) -> str:

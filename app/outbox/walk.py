@@ -9,7 +9,7 @@ import asyncpg
 from app.core.position import Horizon, Pass
 from app.core.reads import Interrupted
 from app.core.snapshot import Snapshot
-from app.store import reads
+from app.store import membership, reads
 from app.store.reads import Found, Owner, Row, Unseen
 
 Lend = Callable[[], AbstractAsyncContextManager[asyncpg.Connection]]
@@ -51,14 +51,15 @@ class Walk:
             if found is None:
                 await reads.create_incarnation(connection)
                 found = await self._read_first(connection)
-        if found is None:
-            raise Interrupted("the database restarted between two statements")
+            if found is None:
+                raise Interrupted("the database restarted between two statements")
+            rows = await self._admitted(connection, found.rows)
         self._horizon = found.horizon
         self._ids_may_follow = found.more
         if self._wanted.reading is reads.EVERYTHING:
             self._wanted = replace(self._wanted, reading=found.horizon.snapshot)
         self._advance(found.rows)
-        return found
+        return replace(found, rows=rows)
 
     async def later(self) -> list[Row]:
         """Read the next page, which may be empty; raises Interrupted when the database restarted."""
@@ -70,13 +71,18 @@ class Walk:
                     return []
             page = self._ids[: self._size.rows]
             found = await reads.rows_by_ids(connection, page, limit_bytes=self._size.data)
+            rows = [] if found is None else await self._admitted(connection, found.rows)
         if found is None or self._horizon is None or found.horizon.incarnation != self._horizon.incarnation:
             raise Interrupted("the database restarted in mid-read")
         # The bytes may have cut the page short: whatever lies beyond the last row is asked for again.
         done = page.index(found.rows[-1][1]) + 1 if found.rows else len(page)
         self._wanted = replace(self._wanted, after_id=page[done - 1])
         self._ids = self._ids[done:]
-        return found.rows
+        return rows
+
+    async def _admitted(self, connection: asyncpg.Connection, rows: list[Row]) -> list[Row]:
+        """A reader gets what its user may see; the tail, which reads for all, looks to that itself."""
+        return rows if self._owner is None else await membership.admitted(connection, rows)
 
     async def _read_first(self, connection: asyncpg.Connection) -> Found | None:
         limit, limit_bytes = self._size.rows, self._size.data

@@ -13,7 +13,7 @@ from itertools import islice
 from app.core.position import Pass
 from app.core.session import Phase
 from app.scheduler.ports import Connection, Hub, Receipts
-from app.store import reads
+from app.store import membership, reads
 from app.store.database import Database
 from app.store.stale import Candidate, Patience, StaleRows
 
@@ -54,6 +54,7 @@ class Redelivery:
             candidates = await self._rows.candidates(connection, users, self._patience)
             wanted = list(_bounded(row for row in candidates if self._is_wanted(row, routed)))
             claimed = await self._rows.claim(connection, wanted, self._patience) if wanted else []
+            claimed = await membership.admitted(connection, claimed)
         for row in claimed:
             user_id, message = row[3], reads.message(row)
             if not self._receipts.is_unwritten(message.id):

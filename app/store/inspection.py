@@ -13,6 +13,7 @@ TRIGGERS = {
     "trigger_journal_realtime": "journal_entries",
     "trigger_sync_realtime": "sync_queue",
     "trigger_user_deleted_realtime": "users",
+    "trigger_room_left_realtime": "room_participants",
     "trigger_device_removed_realtime": "users_devices",
 }
 

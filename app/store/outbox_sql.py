@@ -24,7 +24,7 @@ head AS MATERIALIZED (
 
 _EVENT = (
     "'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data,"
-    " r.created_at, NULL::bigint AS ref"
+    " r.created_at, CASE WHEN r.room_id IS NOT NULL THEN 1 END::bigint AS ref"
 )
 _SYNC = "'s' AS kind, r.id, r.xid, r.user_id, r.action_type, r.payload::text, r.created_at, r.device_id"
 _COMMAND = "'c' AS kind, r.id, r.xid, r.user_id, r.kind, r.detail ->> 'generation', r.created_at, r.device_id"

@@ -23,7 +23,11 @@ EVERYTHING = Snapshot(MAX_XID)
 _NOT_HERE = "a position can only be read on a primary, outside of writing transactions"
 
 Row = asyncpg.Record
-"""A row as the driver hands it over: kind, id, xid, user_id, label, data, created_at, ref."""
+"""A row as the driver hands it over: kind, id, xid, user_id, label, data, created_at, ref.
+
+`ref`: of an event, set when it is of a room; of a sync row, the device that uploaded it; of a command, the
+device that it is about.
+"""
 
 
 class Unfit(Exception):  # noqa: N818 - the server's state, not a mistake

@@ -108,7 +108,13 @@ EVENTS = StaleRows(
     "event",
     mobile_only=False,
     find=_find("realtime_events", _PENDING_EVENT, "NULL::bigint"),
-    take=_take("realtime_events", _PENDING_EVENT, "e", "event_type", "NULL::bigint"),
+    take=_take(
+        "realtime_events",
+        _PENDING_EVENT,
+        "e",
+        "event_type",
+        "CASE WHEN r.room_id IS NOT NULL THEN 1 END::bigint",
+    ),
 )
 SYNC_ROWS = StaleRows(
     "sync row",

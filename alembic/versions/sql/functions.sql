@@ -143,17 +143,24 @@ AS $$
     )
 $$;
 
--- Whether the user is in the room now; the service has no right to look itself.
-CREATE OR REPLACE FUNCTION @schema@.realtime_is_member(room_id text, user_id text) RETURNS boolean
+-- Which of these events their users may see now: those of no room, of a room they are in, and what they posted
+-- themselves to a room that they never were in. The service has no right to look into the host's rooms itself.
+CREATE OR REPLACE FUNCTION @schema@.realtime_may_see(event_ids bigint[]) RETURNS SETOF bigint
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = @schema@, pg_temp
 AS $$
-    SELECT EXISTS (
-        SELECT FROM @schema@.room_participants p
-        WHERE p.room_id = realtime_is_member.room_id
-          AND p.user_id = realtime_is_member.user_id
-          AND p.left_at IS NULL
+    WITH asked AS MATERIALIZED (
+        SELECT e.id, e.room_id, e.user_id, e.payload ->> 'sender_id' = e.user_id AS authored
+        FROM @schema@.realtime_events e WHERE e.id = ANY (event_ids)
+    ), member AS (
+        SELECT p.room_id, p.user_id, bool_or(p.left_at IS NULL) AS present
+        FROM (SELECT DISTINCT room_id, user_id FROM asked) a
+        JOIN @schema@.room_participants p ON p.room_id = a.room_id AND p.user_id = a.user_id
+        GROUP BY p.room_id, p.user_id
     )
+    SELECT a.id
+    FROM asked a LEFT JOIN member m ON m.room_id = a.room_id AND m.user_id = a.user_id
+    WHERE a.room_id IS NULL OR m.present OR (m.present IS NULL AND a.authored)
 $$;
 
 -- Remove up to `batch` rows of deleted users: of those whose deletion has a command above `after_id` that is not
@@ -369,6 +376,27 @@ BEGIN
 END
 $$;
 
+-- What waits in memory for somebody who leaves a room is looked at again.
+CREATE OR REPLACE FUNCTION @schema@.notify_room_left() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+BEGIN
+    IF OLD.left_at IS NOT NULL
+       OR length(OLD.user_id) NOT BETWEEN 1 AND 255 OR length(OLD.room_id) NOT BETWEEN 1 AND 64 THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'UPDATE' AND NEW.left_at IS NULL
+       AND NEW.room_id IS NOT DISTINCT FROM OLD.room_id AND NEW.user_id IS NOT DISTINCT FROM OLD.user_id THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO @schema@.realtime_commands (kind, user_id, room_id)
+    VALUES ('left_room', OLD.user_id, OLD.room_id);
+    PERFORM @schema@.realtime_wake('realtime_events', OLD.user_id);
+    RETURN NULL;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION @schema@.notify_device_removed() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = @schema@, pg_temp
@@ -390,12 +418,13 @@ REVOKE ALL ON FUNCTION
     @schema@.realtime_wake(text, text),
     @schema@.realtime_publish(text, text, jsonb, text, text, jsonb),
     @schema@.realtime_user_erased(text),
-    @schema@.realtime_is_member(text, text),
+    @schema@.realtime_may_see(bigint[]),
     @schema@.realtime_erase(integer, bigint),
     @schema@.notify_mood_event(),
     @schema@.notify_chat_event(),
     @schema@.notify_journal_event(),
     @schema@.notify_sync_event(),
     @schema@.notify_user_deleted(),
+    @schema@.notify_room_left(),
     @schema@.notify_device_removed()
 FROM PUBLIC;

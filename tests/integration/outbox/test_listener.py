@@ -36,6 +36,7 @@ async def test_a_bell_is_heard_without_a_sweep(
     deaf = await start_rig(database.url, timing=BELLS_ONLY, listens=False)
     peers = rig.connect("u"), deaf.connect("u")
     await rig.settled()
+    await deaf.settled()
     await log_mood(host, "u")
     await until(lambda: peers[0].received)
     assert not peers[1].received

@@ -425,16 +425,57 @@ async def test_erasure_does_not_wait_for_locked_rows(database: Database) -> None
 
 
 async def test_membership_is_asked_as_it_is_now(connection: asyncpg.Connection) -> None:
-    """Joined, left, joined again."""
-    member = "SELECT realtime_is_member($1, 'ann')"
-    room = await host.create_room(connection)
-    assert not await connection.fetchval(member, room)
-    await host.join_room(connection, room, "ann")
-    assert await connection.fetchval(member, room)
+    """Joined, left, joined again, removed; what is of no room is for its user always."""
+    room = await host.create_room(connection, "ann", "bob")
+    await host.post_message(connection, "bob", room)
+    await host.log_mood(connection, "ann")
+    of = {
+        (row["user_id"], row["room_id"] is not None): row["id"]
+        for row in await connection.fetch("SELECT id, user_id, room_id FROM realtime_events")
+    }
+
+    async def seen() -> set[int]:
+        return {row[0] for row in await connection.fetch("SELECT realtime_may_see($1)", [*of.values(), 0])}
+
+    without_ann = set(of.values()) - {of["ann", True]}
+    assert await seen() == set(of.values())
     await host.leave_room(connection, room, "ann")
-    assert not await connection.fetchval(member, room)
+    assert await seen() == without_ann
     await host.join_room(connection, room, "ann")
-    assert await connection.fetchval(member, room)
+    assert await seen() == set(of.values())
+    await connection.execute("DELETE FROM room_participants WHERE user_id = 'ann'")
+    assert await seen() == without_ann
+
+
+async def test_an_author_keeps_what_he_posted_to_a_room_he_never_was_in(
+    connection: asyncpg.Connection,
+) -> None:
+    """And loses sight of it when he has been in it and left."""
+    room = await host.create_room(connection)
+    await host.post_message(connection, "ann", room)
+    event = await connection.fetchval("SELECT id FROM realtime_events")
+    sees = "SELECT count(*) FROM realtime_may_see(ARRAY[$1::bigint])"
+    assert await connection.fetchval(sees, event) == 1
+    await host.join_room(connection, room, "ann")
+    assert await connection.fetchval(sees, event) == 1
+    await host.leave_room(connection, room, "ann")
+    assert await connection.fetchval(sees, event) == 0
+
+
+async def test_leaving_a_room_is_a_command(connection: asyncpg.Connection) -> None:
+    """By an update or a deletion, once; a change of anything else is none."""
+    room = await host.create_room(connection, "ann", "bob", "cleo")
+    await connection.execute("UPDATE room_participants SET joined_at = now(), left_at = NULL")
+    await host.leave_room(connection, room, "ann")
+    await connection.execute("UPDATE room_participants SET left_at = now() WHERE user_id = 'ann'")
+    await connection.execute("DELETE FROM room_participants WHERE user_id IN ('ann', 'bob')")
+    await connection.execute("UPDATE room_participants SET room_id = 'elsewhere' WHERE user_id = 'cleo'")
+    commands = await connection.fetch("SELECT kind, user_id, room_id FROM realtime_commands ORDER BY id")
+    assert [tuple(row) for row in commands] == [
+        ("left_room", "ann", room),
+        ("left_room", "bob", room),
+        ("left_room", "cleo", room),
+    ]
 
 
 async def test_the_delivery_view_tells_what_each_device_has(connection: asyncpg.Connection) -> None:

@@ -27,6 +27,7 @@ TRIGGERS = {
     "trigger_journal_realtime",
     "trigger_sync_realtime",
     "trigger_user_deleted_realtime",
+    "trigger_room_left_realtime",
     "trigger_device_removed_realtime",
 }
 

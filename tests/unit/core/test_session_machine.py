@@ -102,6 +102,12 @@ class Delivery(RuleBasedStateMachine):
             page_read = self.reading.next_page()
         self.perform(self.session.page(page_read.messages, more=page_read.more, now=self.now))
 
+    @precondition(lambda self: self.session is not None)
+    @rule()
+    def leave_a_room(self) -> None:
+        assert self.session is not None
+        self.perform(self.session.read_again(self.now))
+
     @precondition(lambda self: self.session is not None and self.pinged)
     @rule(after=st.sampled_from([0.01, 2.0, 10.0]), held=st.booleans())
     def answer_ping(self, after: float, held: bool = False) -> None:
@@ -269,6 +275,7 @@ def play(history: Delivery, rng: random.Random) -> None:
                 connected and history.pinged,
                 lambda: history.answer_ping(rng.choice([0.01, 9.0]), rng.random() < 0.2),
             ),
+            "leave": (0.5, connected, history.leave_a_room),
             "wait": (2, connected and not history.pinged, history.time_passes),
             "cut": (1, connected, lambda: history.cut(rng.random() < 0.5)),
             "crash": (0.3 * crashes, True, history.crash),
