@@ -23,7 +23,7 @@ from app.core.recent import Recent
 from app.devices.registry import Registry
 from app.gateway.admission import Admission, Reception
 from app.gateway.connection import Surroundings
-from app.gateway.departure import leave_all
+from app.gateway.departure import leave_all, longest
 from app.gateway.hub import Hub
 from app.gateway.sse import SseEndpoint
 from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, install
@@ -146,7 +146,7 @@ class Service:
             await asyncio.to_thread(self._local.close)
 
     async def drain(self) -> None:
-        """Close every connection gently: confirm what is in flight, then tell them to come back."""
+        """Let every connection go gently, one after the other; see `leave_all`."""
         self._draining = True
         await leave_all(self.hub.everyone(), window=self._settings.drain_window)
 
@@ -226,7 +226,7 @@ class Service:
         options = HostOptions(
             message_size=settings.message_size,
             handshake_timeout=settings.handshake_timeout,
-            drain_timeout=settings.drain_window,
+            drain_timeout=longest(settings.drain_window),
         )
         report = install(find_server(), options, self.drain)
         log.log(logging.WARNING if report.missing else logging.INFO, "%s", report)

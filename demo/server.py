@@ -18,8 +18,8 @@ from demo.options import ROOT, DemoError, child_environment, command_line
 
 START_TIMEOUT = 30.0
 """Seconds until the server has to be ready."""
-STOP_TIMEOUT = 20.0
-"""Seconds until it has to be gone; its own drain takes at most 8."""
+STOP_TIMEOUT = 25.0
+"""Seconds until it has to be gone; its own drain takes at most 11."""
 POLL = 0.05
 LAST_LINES = 5
 

@@ -24,7 +24,7 @@ from app.core.flight import Limits, Pace
 from app.core.messages import Message
 from app.core.position import Lost, Pass, Position
 from app.core.reads import Begun, Interrupted, Unavailable, UserErased
-from app.core.session import Session
+from app.core.session import Phase, Session
 from app.core.token import encode
 from app.core.wishes import NOTHING, Wishes
 from app.gateway.ports import Archive, Device, Receipts
@@ -122,6 +122,11 @@ class Connection:
         """What it has and is owed; for health and tests."""
         return self._session
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or is being closed."""
+        return self._session.phase is Phase.CLOSED
+
     # ---- what others tell it
 
     def open(self) -> None:
@@ -156,11 +161,9 @@ class Connection:
         self._perform(self._session.hasten(self._loop.time()))
 
     def leave(self, after_ms: int) -> None:
-        """Tell the client to come back after so many milliseconds, to another process, and close."""
-        if self._socket.beside is not None:
-            self._socket.beside.retry(after_ms)
-        self._socket.send(messages.reconnect(after_ms))
-        self.close(CloseCode.GOING_AWAY, "this process is going away")
+        """Tell the client that it is closed in so many milliseconds, and to come back then."""
+        if self._said_connected:  # which comes first, always
+            self._socket.send(messages.reconnect(after_ms))
 
     def abandon(self) -> None:
         """Drop it without a word."""

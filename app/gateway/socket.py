@@ -44,9 +44,6 @@ class Beside(Protocol):
     def position(self, token: str) -> None:
         """Tell what the client has once it has got whatever is sent next."""
 
-    def retry(self, after_ms: int) -> None:
-        """Let the client come back by itself after so many milliseconds, whenever this ends."""
-
 
 class Socket(Protocol):
     """What a connection may do; nothing blocks and nothing raises after the close."""

@@ -21,8 +21,8 @@ from .socket import OUTGOING, Beside, OpenEvents, Outgoing, SocketEvents
 CLOSE_TIMEOUT = 3.0
 """Seconds that the end of a stream may take to be written."""
 RETRY = (1000, 4000)
-"""Milliseconds between which a client waits before it comes back to a process that died, so that not all
-come at once."""
+"""Milliseconds between which a client waits before it comes back, so that not all come at once when a process
+died."""
 FINAL: Final = "!"
 """What no position begins with."""
 STATUS: Final = {
@@ -109,10 +109,6 @@ class SseSocket:
     def position(self, token: str) -> None:
         """Tell what the client has with whatever is sent next."""
         self._position = token
-
-    def retry(self, after_ms: int) -> None:
-        """Let the client come back by itself after so many milliseconds."""
-        self._write(retry_block(after_ms))
 
     def send(self, message: bytes) -> None:
         """Send one message, with the position last told if it is a new one."""

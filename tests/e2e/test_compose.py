@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
+from app.bootstrap import LAST_WORD
+from app.gateway.departure import longest
 from app.gateway.uvicorn_host import HostOptions
 from app.settings import Settings
 from tests.e2e.readme import environment, shell, shell_until_up
 from tests.support.postgres import ROOT, Database, free_port
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-FLUSH = 2  # seconds that receipts get at the end
+FLUSH = 2 * LAST_WORD  # seconds: the receipts, and the pool
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,7 @@ def test_the_database_has_a_pinned_major_and_keeps_its_data(services: dict[str, 
 def test_the_grace_period_is_longer_than_the_drain(services: dict[str, Any]) -> None:
     """Else the engine kills a process that is still writing its receipts."""
     options = HostOptions()
-    needed = Settings.model_fields["drain_window"].default + options.leftover_timeout
+    needed = longest(Settings.model_fields["drain_window"].default) + options.leftover_timeout
     needed += options.leftover_timeout + options.close_timeout + FLUSH
 
     assert seconds(services["realtime"]["stop_grace_period"]) > needed

@@ -1,10 +1,12 @@
 """The service ends: nobody new, everybody told, what was read is marked, nobody stuck keeps it, status 0."""
 
 import asyncio
+import bisect
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 
 import asyncpg
@@ -13,6 +15,7 @@ import pytest
 from tests.e2e.conftest import Connect, StartServer
 from tests.support import host as app
 from tests.support.client import Client, raw_websocket
+from tests.support.crowd import crowd, until_all
 from tests.support.postgres import Database
 from tests.support.server import Server
 
@@ -73,6 +76,74 @@ async def test_everybody_is_told_and_what_was_read_is_marked(
     assert await host.fetchval(unmarked, users) == 0
     with pytest.raises(OSError), socket.create_connection(server.address):
         pass
+
+
+async def test_a_crowd_goes_one_after_the_other(house: Database, start_server: StartServer) -> None:
+    """Of 1,200 clients each is closed when it was told, and no tenth of the window gets more than its share."""
+    window = 5.0
+    server = start_server(house.url, drain_window=window)
+    await server.ready()
+    async with crowd(server.address, [f"one of many {number}" for number in range(1200)]) as clients:
+        signalled = time.monotonic()
+        server.send_signal(signal.SIGTERM)
+        status = await server.ended()
+        took = time.monotonic() - signalled
+        await until_all(clients, lambda client: client.ended.done())
+
+    assert status == 0, server.log
+    assert window * 0.9 < took < window + 20
+    assert {client.close_code for client in clients} == {1001}
+    told = sorted(client.after_ms for client in clients)
+    closed = sorted(client.closed_at - signalled for client in clients)
+    assert all(1000 * (client.closed_at - signalled) >= client.after_ms for client in clients)
+    # The machine may be late for some of them together; what they were told is exact.
+    assert most_in_a_tenth([after_ms / 1000 for after_ms in told], window) <= 0.11 * len(clients)
+    assert most_in_a_tenth(closed, window) <= 0.5 * len(clients)
+
+
+async def test_who_has_not_gone_yet_is_served(
+    house: Database, host: asyncpg.Connection, start_server: StartServer
+) -> None:
+    """An event that is written after everybody was told reaches the last ones, and counts as delivered."""
+    server = start_server(house.url, connections_per_user=100)
+    await server.healthy()
+    user = await app.add_user(host)
+    async with crowd(
+        server.address, [user] * 50 + [f"one of many {number}" for number in range(450)]
+    ) as clients:
+        server.send_signal(signal.SIGTERM)
+        await until_all(clients, lambda client: client.after_ms is not None)
+        await app.log_mood(host, user)
+        assert await server.ended() == 0
+        last = max(clients[:50], key=lambda client: client.after_ms)
+        await until_all(clients, lambda client: client.ended.done())
+
+    assert len(last.ids) == 1
+    assert last.close_code == 1001
+    assert await host.fetchval("SELECT delivered FROM realtime_events WHERE user_id = $1", user)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_second_signal_cuts_the_rest_off(
+    house: Database, start_server: StartServer, number: signal.Signals
+) -> None:
+    """Whoever asks twice does not want to wait for the window."""
+    server = start_server(house.url)
+    await server.ready()
+    async with crowd(server.address, [f"one of many {number}" for number in range(600)]) as clients:
+        server.send_signal(number)
+        await until_all(clients, lambda client: client.after_ms is not None)
+        server.send_signal(number)
+        assert await server.ended() == 0
+        await until_all(clients, lambda client: client.ended.done())
+
+    assert None in {client.close_code for client in clients}
+    assert "second signal: leaving without waiting" in server.log
+
+
+def most_in_a_tenth(times: list[float], window: float) -> int:
+    """How many of these, seconds in ascending order, are in the fullest tenth of a window, wherever it begins."""
+    return max(bisect.bisect(times, begin + window / 10) - place for place, begin in enumerate(times))
 
 
 async def test_the_stuck_are_dropped(
