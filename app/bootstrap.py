@@ -30,6 +30,7 @@ from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, insta
 from app.gateway.websocket import WebSocketEndpoint
 from app.lifecycle import Part
 from app.outbox.catch_up import Archive
+from app.outbox.fan_out import FanOut
 from app.outbox.listener import Listener
 from app.outbox.receipts import Receipts
 from app.outbox.tail import Tail, Timing
@@ -46,6 +47,12 @@ from app.store.database import Database, address
 from app.store.inspection import Findings
 from app.store.processes import Process
 from app.store.stale import Patience
+from app.sync.acks import Acks
+from app.sync.endpoints import Sync
+from app.sync.polling import Polling
+from app.sync.reading import MOST_BYTES
+from app.sync.uploads import Uploads
+from app.sync.waiters import Waiters
 from app.telemetry.health import Health
 from app.telemetry.state import State
 
@@ -77,6 +84,7 @@ class Service:
             self.database, interval=settings.receipts_interval, batch=settings.receipts_batch
         )
         self.registry = Registry(self.database)
+        self.waiters = Waiters()
         page = PageSize(settings.catch_up_page, settings.catch_up_page_bytes)
         overlap = timedelta(seconds=settings.overlap)
         pace = Pace(CONFIRM_AFTER)
@@ -88,6 +96,7 @@ class Service:
         self.scheduler = Scheduler(self._jobs())
         turns = asyncio.Semaphore(settings.concurrent_reads)
         archive = Archive(self.database, turns, page, overlap, self.receipts)
+        self.sync = self._sync(archive)
         limits = _limits(settings)
         surroundings = Surroundings(
             archive=archive,
@@ -130,6 +139,7 @@ class Service:
     async def stop(self) -> None:
         """Stop everything, sources before sinks; what can still be written is written."""
         self._draining = True
+        self.waiters.release()
         await self._waiting.stop()
         for part in reversed(self._sources):
             await part.stop()
@@ -148,6 +158,7 @@ class Service:
     async def drain(self) -> None:
         """Let every connection go gently, one after the other; see `leave_all`."""
         self._draining = True
+        self.waiters.release()
         await leave_all(self.hub.everyone(), window=self._settings.drain_window)
 
     async def _database_url(self) -> URL:
@@ -178,7 +189,7 @@ class Service:
 
         return Tail(
             self.database,
-            self.hub,
+            FanOut(self.hub, self.waiters),
             timing=Timing(
                 sweep=settings.sweep_interval,
                 lease=settings.bell_lease if settings.bells is Bells.LEASED else None,
@@ -189,6 +200,17 @@ class Service:
             overlap=overlap,
             recent=Recent(REMEMBERED_ROWS),
             on_busy=set_pace,
+        )
+
+    def _sync(self, archive: Archive) -> Sync:
+        def archive_of(rows: int) -> Archive:
+            return replace(archive, page=PageSize(rows, MOST_BYTES))
+
+        return Sync(
+            self.registry,
+            Polling(archive_of, self.registry, self.waiters),
+            Acks(self.database, archive_of, self.receipts),
+            Uploads(self.database),
         )
 
     def _jobs(self) -> Sequence[Job]:
@@ -258,6 +280,7 @@ class Service:
             "confirmation": "ping" if self.host.confirms else "transport",
             "sse_confirmation": "acknowledged" if self.host.has("acknowledgements") else "transport",
             "connections": self.hub.count,
+            "waiting": self.waiters.count,
             "limits": {
                 "connections": settings.connections_per_process,
                 "connections_per_user": settings.connections_per_user,
@@ -276,6 +299,7 @@ class Service:
         """What the heartbeat tells of this process."""
         return {
             "connections": self.hub.count,
+            "waiting": self.waiters.count,
             "users": len(self.hub.users),
             "rows_per_second": round(self.tail.rows_per_second, 1),
             "receipts_unwritten": self.receipts.unwritten,

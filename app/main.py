@@ -19,6 +19,7 @@ from app.devices import endpoints as devices
 from app.gateway import sse
 from app.preparation import StartupError
 from app.settings import Settings
+from app.sync import endpoints as sync
 from app.telemetry import health
 from app.telemetry.logging import configure
 
@@ -87,6 +88,7 @@ def create_app() -> RealTime:
     application.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
     application.include_router(health.router(lambda: application.service.health))
     application.include_router(devices.router(lambda: application.service.registry))
+    application.include_router(sync.router(lambda: application.service.sync))
     return application
 
 

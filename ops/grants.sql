@@ -9,12 +9,12 @@
 SELECT current_schema() AS schema, pg_get_serial_sequence('users_devices', 'id') AS device_ids \gset
 BEGIN;
 
--- The host publishes events of its own and queues rows for mobile devices. It cannot write the outbox, and the
--- columns that decide when a row is seen (id, xid, attempts) are not its to set.
+-- The host publishes events of its own, queues rows for mobile devices and reads what those upload (rows with a
+-- device_id and a key). It cannot write the outbox, and the columns that decide when a row is seen (id, xid, attempts) are not its to set.
 GRANT USAGE ON SCHEMA :"schema" TO :"host_role";
 GRANT EXECUTE ON FUNCTION realtime_publish(text, text, jsonb, text, text, jsonb) TO :"host_role";
 GRANT INSERT (user_id, action_type, payload, synced, created_at, device_id, key),
-      SELECT (id, user_id, action_type, synced, created_at, key)
+      SELECT (id, user_id, action_type, payload, synced, created_at, device_id, key)
       ON sync_queue TO :"host_role";
 GRANT USAGE ON SEQUENCE realtime_id_seq TO :"host_role";
 

@@ -4,16 +4,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response, status
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from fastapi import APIRouter, HTTPException, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.reads import Unavailable
 from app.devices.registry import Registry
+from app.http import DeviceToken, UserId, unavailable
 from app.store.devices import UnknownUser
-
-# PostgreSQL's text holds no NUL.
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
-Token = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 
 
 class Registration(BaseModel):
@@ -22,9 +19,9 @@ class Registration(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     user_id: UserId
-    device_token: Token
+    device_token: DeviceToken
     platform: Literal["ios", "android", "web"]
-    previous_token: Token | None = Field(
+    previous_token: DeviceToken | None = Field(
         default=None, description="The token this device had before; its position stays."
     )
 
@@ -44,11 +41,6 @@ class DeviceAnswer(BaseModel):
 def router(registry: Callable[[], Registry]) -> APIRouter:
     """The devices endpoints on top of a registry."""
     routes = APIRouter(prefix="/realtime/devices", tags=["devices"])
-    unavailable = HTTPException(
-        status.HTTP_503_SERVICE_UNAVAILABLE,
-        "The database cannot be reached just now; try again.",
-        headers={"Retry-After": "5"},
-    )
 
     @routes.post("", status_code=201, responses={200: {"model": DeviceAnswer}, 404: {}, 503: {}})
     async def register(device: Registration, response: Response) -> DeviceAnswer:
@@ -60,7 +52,7 @@ def router(registry: Callable[[], Registry]) -> APIRouter:
         except UnknownUser:
             raise HTTPException(404, "No such user; a device belongs to a row of users.") from None
         except Unavailable:
-            raise unavailable from None
+            raise unavailable() from None
         response.status_code = 201 if is_new else 200
         return DeviceAnswer.model_validate(row)
 
@@ -70,7 +62,7 @@ def router(registry: Callable[[], Registry]) -> APIRouter:
         try:
             return [DeviceAnswer.model_validate(row) for row in await registry().of_user(user_id)]
         except Unavailable:
-            raise unavailable from None
+            raise unavailable() from None
 
     @routes.delete("/{device_id}", status_code=204, responses={404: {}, 503: {}})
     async def remove(
@@ -80,7 +72,7 @@ def router(registry: Callable[[], Registry]) -> APIRouter:
         try:
             found = await registry().remove(user_id, device_id)
         except Unavailable:
-            raise unavailable from None
+            raise unavailable() from None
         if not found:
             raise HTTPException(404, "This user has no such device.")
 

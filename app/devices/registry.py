@@ -1,16 +1,12 @@
 """Devices as the rest of the service sees them."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from app.core.position import Horizon
-from app.core.reads import Unavailable
 from app.store import devices, reads
-from app.store.database import UNREACHABLE, Database
-from app.store.devices import Connected, DeviceRow
+from app.store.database import Database
+from app.store.devices import DeviceRow, KnownDevice
+from app.store.reaching import reaching_the_database
 
-log = logging.getLogger(__name__)
+_FAILURE = "devices cannot be looked up"
 
 
 class Registry:
@@ -19,17 +15,23 @@ class Registry:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def connect(self, user_id: str, device_token: str) -> Connected | None:
+    async def connect(self, user_id: str, device_token: str) -> KnownDevice | None:
         """Mark a device active and begin its next generation; None when the user has no such device."""
-        with _reaching_the_database():
+        with reaching_the_database(_FAILURE):
             async with self._database.driver() as connection:
                 return await devices.connect(connection, user_id, device_token)
+
+    async def find(self, user_id: str, device_token: str) -> KnownDevice | None:
+        """Look a device up and leave it as it is; None when the user has no such device."""
+        with reaching_the_database(_FAILURE):
+            async with self._database.driver() as connection:
+                return await devices.find(connection, user_id, device_token)
 
     async def register(
         self, user_id: str, device_token: str, platform: str, previous_token: str | None
     ) -> tuple[DeviceRow, bool]:
         """Register or refresh a device; returns it and whether it is new. Raises UnknownUser."""
-        with _reaching_the_database():
+        with reaching_the_database(_FAILURE):
             # Read before the device is written: what is committed in between is read again, never missed.
             now = await self._horizon()
             return await devices.register(
@@ -38,25 +40,14 @@ class Registry:
 
     async def of_user(self, user_id: str) -> list[DeviceRow]:
         """A user's devices, oldest first."""
-        with _reaching_the_database():
+        with reaching_the_database(_FAILURE):
             return await devices.of_user(self._database, user_id)
 
     async def remove(self, user_id: str, device_id: int) -> bool:
         """Remove a device; its connections are closed by the command this leaves."""
-        with _reaching_the_database():
+        with reaching_the_database(_FAILURE):
             return await devices.remove(self._database, user_id, device_id)
 
     async def _horizon(self) -> Horizon:
         async with self._database.driver() as connection:
             return await reads.horizon(connection)
-
-
-@contextmanager
-def _reaching_the_database() -> Iterator[None]:
-    try:
-        yield
-    except (*UNREACHABLE, reads.Unfit) as error:
-        # Only the kind: the message may quote a device token.
-        kind = type(error.__cause__ or error).__name__
-        log.warning("devices cannot be looked up: %s", kind)
-        raise Unavailable(kind) from error

@@ -16,20 +16,24 @@ from app.store.types import Snapshot as SnapshotType
 
 MOBILE = frozenset({"ios", "android"})
 
+_KNOWN = """id, generation, platform, position_seen::text, position_reading::text, position_after_id,
+              position_taken_at, position_incarnation"""
+
 # The command tells every process to close the older connections of the device; it and the bell are of
 # the transaction that begins the generation.
-_CONNECT = """
+_CONNECT = f"""
 WITH device AS (
     UPDATE users_devices SET last_active = clock_timestamp(), generation = generation + 1
     WHERE user_id = $1 AND device_token = $2
-    RETURNING id, generation, platform, position_seen::text, position_reading::text, position_after_id,
-              position_taken_at, position_incarnation
+    RETURNING {_KNOWN}
 ), replaced AS (
     INSERT INTO realtime_commands (kind, user_id, device_id, detail)
     SELECT 'device_replaced', $1, id, jsonb_build_object('generation', generation) FROM device
     RETURNING realtime_wake('realtime_events', $1)
 )
 SELECT device.* FROM device, replaced"""
+
+_FIND = f"SELECT {_KNOWN} FROM users_devices WHERE user_id = $1 AND device_token = $2"
 
 
 class UnknownUser(Exception):  # noqa: N818 - what the table says, not a mistake
@@ -48,8 +52,8 @@ class DeviceRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Connected:
-    """A device that has just connected, for the `generation`th time."""
+class KnownDevice:
+    """A device and what it has got; it has connected `generation` times."""
 
     id: int
     generation: int
@@ -71,22 +75,16 @@ _SHOWN = (
 )
 
 
-async def connect(connection: asyncpg.Connection, user_id: str, device_token: str) -> Connected | None:
+async def connect(connection: asyncpg.Connection, user_id: str, device_token: str) -> KnownDevice | None:
     """Mark a device active and begin its next generation; None when the user has no such device."""
     row = await connection.fetchrow(_CONNECT, user_id, device_token)
-    if row is None:
-        return None
-    position = None
-    if row["position_seen"] is not None:
-        reading = row["position_reading"]
-        position = Position(
-            Snapshot.parse(row["position_seen"]),
-            row["position_taken_at"],
-            Incarnation.parse(row["position_incarnation"]),
-            None if reading is None else Snapshot.parse(reading),
-            row["position_after_id"] or 0,
-        )
-    return Connected(row["id"], row["generation"], row["platform"], position)
+    return None if row is None else _known(row)
+
+
+async def find(connection: asyncpg.Connection, user_id: str, device_token: str) -> KnownDevice | None:
+    """Look a device up and leave it as it is; None when the user has no such device."""
+    row = await connection.fetchrow(_FIND, user_id, device_token)
+    return None if row is None else _known(row)
 
 
 async def register(
@@ -164,3 +162,17 @@ async def remove(database: Database, user_id: str, device_id: int) -> bool:
     )
     async with database.transaction() as transaction:
         return (await transaction.execute(statement)).rowcount == 1
+
+
+def _known(row: asyncpg.Record) -> KnownDevice:
+    position = None
+    if row["position_seen"] is not None:
+        reading = row["position_reading"]
+        position = Position(
+            Snapshot.parse(row["position_seen"]),
+            row["position_taken_at"],
+            Incarnation.parse(row["position_incarnation"]),
+            None if reading is None else Snapshot.parse(reading),
+            row["position_after_id"] or 0,
+        )
+    return KnownDevice(row["id"], row["generation"], row["platform"], position)

@@ -62,7 +62,14 @@ async def test_a_database_that_stops_and_returns_costs_nothing(
     health = await not_ready(server, eventually)
     accepted = await connect(server, later)
     unavailable = await open_client(server.address, user_id=user, device_token=f"t {user}")
-    refused = await server.request("POST", "/realtime/devices", json=device)
+    who = {"user_id": user, "device_token": f"t {user}"}
+    refused = [
+        await server.request("POST", "/realtime/devices", json=device),
+        await server.get("/realtime/sync", user_id=user),
+        await server.get("/realtime/sync", user_id=user, wait="25"),
+        await server.request("POST", "/realtime/sync/ack", json={"user_id": user, "ids": [1]}),
+        await server.request("POST", "/realtime/sync", json={**who, "actions": []}),
+    ]
     await phone.ask()
 
     assert health["status"] == "degraded"
@@ -70,8 +77,8 @@ async def test_a_database_that_stops_and_returns_costs_nothing(
     assert health["database"]["reachable"] is False
     assert await unavailable.ended() == 1011
     assert [message.get("code") for message in unavailable.messages] == ["unavailable"]
-    assert refused.status_code == 503
-    assert int(refused.headers["Retry-After"]) > 0
+    assert [answer.status_code for answer in refused] == [503] * len(refused)
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
 
     await asyncio.to_thread(stoppable.start)
     await database.close()

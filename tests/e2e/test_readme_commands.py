@@ -35,6 +35,9 @@ RUN_HERE = {
     "pip install -e '.[embedded]'",
     'export DATABASE_URL="postgresql://user:password@localhost:5432/dbname"',
     "curl -s -X POST http://localhost:8002/realtime/devices -H 'Content-Type: application/json' \\",
+    "curl -s 'http://localhost:8002/realtime/sync?user_id=user123&device_token=token-of-this-phone&wait=20'",
+    "curl -s -X POST http://localhost:8002/realtime/sync/ack -H 'Content-Type: application/json' \\",
+    "curl -s -X POST http://localhost:8002/realtime/sync -H 'Content-Type: application/json' \\",
     'psql "$DATABASE_URL" -v host_role=mindvibe_api -v service_role=mindvibe_realtime -f ops/grants.sql',
     "SELECT realtime_publish('user123', 'badge_earned', '{\"badge\": \"a week of entries\"}');",
     'psql "$DATABASE_URL" -c "UPDATE realtime_events SET delivered = true WHERE delivered IS NOT TRUE"',
@@ -188,7 +191,13 @@ async def test_the_commands_to_find_faults_work(
         def tried(beginning: str) -> str:
             return succeeded(shell(filled(block("bash", beginning), port), variables))
 
-        assert json.loads(tried("curl -s -X POST"))["platform"] == "ios"
+        assert json.loads(tried("curl -s -X POST http://localhost:8002/realtime/dev"))["platform"] == "ios"
+        synced = json.loads(tried("curl -s 'http://localhost:8002/realtime/sync"))
+        assert [message["type"] for message in synced["messages"]] == ["mood_update"]
+        ack = filled(block("bash", "curl -s -X POST http://localhost:8002/realtime/sync/ack"), port)
+        assert json.loads(shell(ack.replace("…", synced["next"]), variables).stdout) == {"marked": 1}
+        uploaded = json.loads(tried("curl -s -X POST http://localhost:8002/realtime/sync -H"))
+        assert [result["status"] for result in uploaded["results"]] == ["accepted"]
         assert "attach_triggers (head)" in tried("alembic current")
         assert json.loads(tried("curl -s http://localhost:8002/realtime/health"))["status"] == "healthy"
         assert json.loads(tried("curl -s http://localhost:8002/realtime/ready"))["ready"] is True

@@ -1,0 +1,28 @@
+"""What the HTTP endpoints share: who asks, and how they are told what went wrong."""
+
+from typing import Annotated
+
+from fastapi import HTTPException, status
+from pydantic import StringConstraints
+
+# PostgreSQL's text holds no NUL.
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+DeviceToken = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+
+RETRY_AFTER = {"Retry-After": "5"}
+
+
+def unavailable() -> HTTPException:
+    """The answer while the database is away."""
+    return HTTPException(
+        status.HTTP_503_SERVICE_UNAVAILABLE,
+        "The database cannot be reached just now; try again.",
+        headers=RETRY_AFTER,
+    )
+
+
+def problem(
+    status_code: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> HTTPException:
+    """An answer that a program tells from others by `code`, and a person by `message`."""
+    return HTTPException(status_code, {"code": code, "message": message}, headers=headers)

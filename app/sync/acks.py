@@ -1,0 +1,111 @@
+"""Write down what a client has processed: the rows it names, those its position covers, the position."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from app.core.position import Lost, Position
+from app.store import receipts as store
+from app.store.database import Database
+from app.store.reaching import reaching_the_database
+from app.store.sync import named_undelivered
+from app.sync.ports import ArchiveOf, Reader, Receipts
+from app.sync.who import Who
+
+
+class PositionLost(Exception):  # noqa: N818 - what the client said, not a mistake
+    """The position says nothing about this database; `why` as in an answer's `reason`."""
+
+    def __init__(self, why: Lost) -> None:
+        self.why = why
+        super().__init__(why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Events and sync rows by their ids."""
+
+    events: tuple[int, ...]
+    sync_rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.events) + len(self.sync_rows)
+
+
+class Acks:
+    """Takes acks; what somebody holds is left to the receipts, which try again."""
+
+    def __init__(self, database: Database, archive_of: ArchiveOf, receipts: Receipts) -> None:
+        self._database = database
+        self._archive_of = archive_of
+        self._receipts = receipts
+
+    async def take(self, who: Who, position: Position | None, ids: Sequence[int]) -> int:
+        """Mark what the client has; returns how many rows that changes.
+
+        Raises PositionLost, having marked nothing; Interrupted, Unavailable and UserErased.
+        """
+        reader = self._archive_of(1).reader(who.user_id, takes_sync=who.takes_sync)
+        # Only within one incarnation: after a crash the xids can be those of rows that it never got.
+        comparable = position if position is not None and await _is_present(reader, position) else None
+        marked = await self._mark(await self._named(who, ids), who, None) if ids else 0
+        if comparable is None:
+            return marked
+        while covered := _Rows(*await reader.proven(comparable, device_id=who.device_id)):
+            # A bounded number at a time. The rows come before the position, so that none is passed over.
+            newly = await self._mark(covered, who, None)
+            marked += newly
+            if not newly:
+                break
+        stored = None if who.device is None else who.device.position
+        if stored is None or not _has_all(stored, comparable):
+            await self._mark(_Rows((), ()), who, _joined(stored, comparable))
+        return marked
+
+    async def _named(self, who: Who, ids: Sequence[int]) -> _Rows:
+        with reaching_the_database("an ack cannot be written"):
+            async with self._database.driver() as connection:
+                return _Rows(
+                    *await named_undelivered(
+                        connection, ids, who.user_id, takes_sync=who.takes_sync, device_id=who.device_id
+                    )
+                )
+
+    async def _mark(self, rows: _Rows, who: Who, position: Position | None) -> int:
+        device = None if who.device is None else (who.device.id, who.device.generation)
+        moves = {} if device is None or position is None else {device: position}
+        with reaching_the_database("an ack cannot be written"):
+            async with self._database.driver() as connection:
+                held = await store.mark(connection, rows.events, rows.sync_rows, moves)
+        if held:
+            left = position if held.devices else None
+            self._receipts.add(tuple(held.events), tuple(held.sync_rows), device, left)
+        return len(rows) - len(held.events) - len(held.sync_rows)
+
+
+async def _is_present(reader: Reader, position: Position) -> bool:
+    """Whether a position is of the present incarnation; raises PositionLost."""
+    begun = await reader.start(position, with_undelivered=False)
+    if begun.lost is not None:
+        raise PositionLost(begun.lost)
+    return begun.first.incarnation == position.incarnation
+
+
+def _has_all(stored: Position, position: Position) -> bool:
+    """Whether a device has, as stored, everything that a position has: nothing is to be written."""
+    if stored.incarnation != position.incarnation or not stored.seen.covers(position.seen):
+        return False
+    if position.reading is None or stored.seen.covers(position.reading):
+        return True
+    return stored.reading == position.reading and stored.after_id >= position.after_id
+
+
+def _joined(stored: Position | None, position: Position) -> Position:
+    """What a device has that has both, where one can say so.
+
+    A read that gives again what was owed begins below what is stored.
+    """
+    if stored is None or stored.incarnation != position.incarnation:
+        return position
+    if not stored.seen.covers(position.seen):
+        return position
+    return replace(position, seen=stored.seen, taken_at=stored.taken_at)

@@ -1,0 +1,54 @@
+"""What sync needs of the rest of the service."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from app.core.position import Position
+from app.core.reads import Begun, Page
+from app.store.devices import KnownDevice
+
+
+class Reader(Protocol):
+    """The reads of one request."""
+
+    async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
+        """Begin a read; raises Interrupted, Unavailable, UserErased."""
+
+    async def proven(
+        self, position: Position, *, device_id: int | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """List undelivered events and sync rows that a position covers; raises Unavailable."""
+
+    async def next_page(self) -> Page:
+        """Go on with it; raises Interrupted, Unavailable."""
+
+
+class Archive(Protocol):
+    """Where what a user missed is read from."""
+
+    def reader(self, user_id: str, *, takes_sync: bool) -> Reader:
+        """Read on behalf of one request."""
+
+
+ArchiveOf = Callable[[int], Archive]
+"""The archive, read in pages of so many rows."""
+
+
+class Devices(Protocol):
+    """Where a device is looked up."""
+
+    async def find(self, user_id: str, device_token: str) -> KnownDevice | None:
+        """Look a device up and leave it as it is; raises Unavailable."""
+
+
+class Receipts(Protocol):
+    """Where what could not be marked at once is marked later."""
+
+    def add(
+        self,
+        events: tuple[int, ...],
+        sync_rows: tuple[int, ...],
+        device: tuple[int, int] | None,
+        position: Position | None,
+    ) -> None:
+        """Note that rows have reached their user; `device` is an id and a generation."""

@@ -1,0 +1,81 @@
+"""One answer: what a position has not seen, as much as fits, and the position after it."""
+
+from dataclasses import dataclass, field
+
+from app.core.messages import Message
+from app.core.position import Lost, Pass, Position
+from app.core.reads import Begun
+from app.core.wishes import Wishes
+from app.sync.ports import ArchiveOf, Reader
+from app.sync.who import Who
+
+MOST_MESSAGES = 500
+MOST_BYTES = 1 << 20
+"""Of the messages of one answer; a single message may be larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Messages in order; `next` has them and what came before, `more` says that others follow.
+
+    `lost` says why the reader could not go on exactly where it was.
+    """
+
+    messages: list[Message]
+    next: Position
+    more: bool
+    lost: Lost | None
+    epoch: str
+
+
+@dataclass(slots=True)
+class _Basket:
+    """What has been gathered, and where that leaves the reader."""
+
+    limit: int
+    position: Position
+    messages: list[Message] = field(default_factory=list)
+    size: int = 0
+
+    def takes(self, message: Message, first: Pass) -> bool:
+        """Put a message in, unless it is full."""
+        size = self.size + len(message.body)
+        if len(self.messages) == self.limit or (self.messages and size > MOST_BYTES):
+            return False
+        self.messages.append(message)
+        self.size = size
+        self.position = first.at(message.id)
+        return True
+
+
+async def read(archive_of: ArchiveOf, who: Who, wishes: Wishes, limit: int) -> Answer:
+    """Read at most `limit` messages; raises Interrupted, Unavailable and UserErased.
+
+    A position that was cut in mid-read is read to the end of that read first, and then on.
+    """
+    # One row more than is given, so that the last answer knows that it is the last.
+    reader = archive_of(limit + 1).reader(who.user_id, takes_sync=who.takes_sync)
+    own = wishes.position
+    stored = None if who.device is None else who.device.position
+    # What the client's own position covers it has, delivered or not.
+    begun = await reader.start(own or stored, with_undelivered=own is None)
+    basket = _Basket(limit, begun.first.end())
+    lost = Lost.MALFORMED if wishes.malformed else begun.lost
+    whole = await _gather(reader, who, begun, basket)
+    while whole and begun.partial:
+        begun = await reader.start(begun.first.end(), with_undelivered=False)
+        whole = await _gather(reader, who, begun, basket)
+    return Answer(basket.messages, basket.position, not whole, lost, begun.first.incarnation.life)
+
+
+async def _gather(reader: Reader, who: Who, begun: Begun, basket: _Basket) -> bool:
+    """Take the rows of a read, in order; whether all of them were taken."""
+    page = begun.page
+    while True:
+        for message in page.messages:
+            if who.gets(message) and not basket.takes(message, begun.first):
+                return False
+        if not page.more:
+            basket.position = begun.first.end()
+            return True
+        page = await reader.next_page()

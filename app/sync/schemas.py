@@ -1,0 +1,72 @@
+"""What the sync endpoints take and answer."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.core.position import Lost
+from app.http import DeviceToken, UserId
+from app.sync.actions import LARGEST_PAYLOAD
+from app.sync.reading import MOST_MESSAGES
+
+MOST_ACTIONS = 100
+
+_STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Synced(BaseModel):
+    """Messages as a WebSocket carries them, in order."""
+
+    messages: list[dict[str, Any]]
+    next: str = Field(description="Give it as `position` next time, when the messages are processed.")
+    more: bool = Field(description="Whether another call gets more at once.")
+    resumed: bool = Field(description="Whether this goes on exactly where the position was.")
+    reason: Lost | None = Field(description="Why not; then every undelivered event comes.")
+    epoch: str = Field(description="Within one epoch an `id` names one message.")
+
+
+class Ack(BaseModel):
+    """What the client has processed: everything up to `position`, and the messages of `ids`."""
+
+    model_config = _STRICT
+
+    user_id: UserId
+    device_token: DeviceToken | None = None
+    position: str | None = None
+    ids: Annotated[list[Annotated[int, Field(ge=1, lt=1 << 63)]], Field(max_length=MOST_MESSAGES)] = []
+
+
+class Acknowledged(BaseModel):
+    """How many rows were marked; none when the ack is repeated."""
+
+    marked: int
+
+
+class Upload(BaseModel):
+    """What a device did while it was away."""
+
+    model_config = _STRICT
+
+    user_id: UserId
+    device_token: DeviceToken
+    actions: Annotated[list[Any], Field(max_length=MOST_ACTIONS)] = Field(
+        description="Each is `{key, action_type, payload}`: a key of the client's own, which makes it safe "
+        f"to upload again, and a JSON object of at most {LARGEST_PAYLOAD} bytes.",
+        examples=[[{"key": "0b5c", "action_type": "entry_read", "payload": {"entry_id": "e1"}}]],
+    )
+
+
+class ActionResult(BaseModel):
+    """What became of one action."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    key: str | None = Field(description="As uploaded; null where there was none that can be told again.")
+    status: Literal["accepted", "duplicate", "invalid"]
+    reason: str | None = Field(description="What is wrong with an invalid one.")
+
+
+class Uploaded(BaseModel):
+    """A result for each action, in their order."""
+
+    results: list[ActionResult]
