@@ -1,6 +1,6 @@
 """Every way in which a connection ends, and what the client should do then.
 
-1001: reconnect when told; 1011: with backoff; 4400, 4403 and 4409: not at all; 4401: with a new token;
+1001: reconnect when told; 1011, 1012: with backoff; 4400, 4403 and 4409: not at all; 4401: with a new token;
 4408: reconnect and resume; 4429: later.
 """
 
@@ -12,6 +12,7 @@ class CloseCode(IntEnum):
 
     GOING_AWAY = 1001
     INTERNAL_ERROR = 1011
+    RESTART = 1012
     BAD_REQUEST = 4400
     UNAUTHENTICATED = 4401
     NOT_ALLOWED = 4403

@@ -8,10 +8,14 @@ from app.core.position import Lost, Pass
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The next rows of a read, in id order; `more` when others follow."""
+    """The next rows of a read, in id order; `more` when others follow.
+
+    `lost`: since the read began rows were removed that it had not come to.
+    """
 
     messages: list[Message]
     more: bool
+    lost: Lost | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ class Connection:
     __slots__ = (
         "_device",
         "_due",
+        "_knows_of_gap",
         "_loop",
         "_reader",
         "_said_connected",
@@ -90,6 +91,7 @@ class Connection:
         self._wishes = wishes
         self._tells_positions = wishes.positions or socket.beside is not None
         self._said_connected = False
+        self._knows_of_gap = False
         self._session = Session(
             surroundings.limits,
             surroundings.pace,
@@ -231,14 +233,20 @@ class Connection:
                         begun = await reader.start(step.position, with_undelivered=step.with_undelivered)
                         session.begin_read(begun.first, partial=begun.partial)
                         await self._mark_proven(begun)
+                        lost = begun.lost if self._said_connected else None
                         self._say_resumed(begun)
                         page = begun.page
                     else:
                         page = await reader.next_page()
+                        lost = page.lost
                     break
                 except Unavailable:
                     await asyncio.sleep(RETRY_READ * random.uniform(0.5, 1.5))  # noqa: S311
-            actions = session.page(page.messages, more=page.more, now=self._loop.time())
+            if lost is Lost.RETENTION and self._tells_positions and not self._knows_of_gap:
+                # Only `connected` can tell it; the next one does.
+                actions = session.close(CloseCode.RESTART, "rows were removed before you got them; reconnect")
+            else:
+                actions = session.page(page.messages, more=page.more, now=self._loop.time())
         except Interrupted:
             actions = session.interrupt(self._loop.time())
         except UserErased:
@@ -268,6 +276,7 @@ class Connection:
         wishes, lost = self._wishes, begun.lost
         exact = lost is None and not wishes.malformed
         reason = None if exact else Lost.MALFORMED if wishes.malformed else lost
+        self._knows_of_gap = not exact
         own = exact and wishes.position is not None
         # The client's own covers no more than what it has been sent, and so does where this read begins.
         token = wishes.token if own else encode(position)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -60,6 +60,8 @@ class CatchUp:
         self._takes_sync = takes_sync
         self._walk: Walk | None = None
         self._skip: Callable[[Row], bool] = _nothing
+        # When what the read under way began with was taken; None when nothing need be told of retention.
+        self._seen_at: datetime | None = None
 
     async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
         """Begin a read of what `position` has not seen.
@@ -108,7 +110,12 @@ class CatchUp:
         """Go on with the read; raises Interrupted when it must begin again, and Unavailable."""
         if self._walk is None:
             raise Interrupted("no read is under way")
-        return self._page(await self._walk.later())
+        rows = await self._walk.later()
+        purged_through, seen_at = self._walk.purged_through, self._seen_at
+        if seen_at is None or purged_through is None or purged_through <= seen_at:
+            return self._page(rows)
+        self._seen_at = None  # told once
+        return replace(self._page(rows), lost=Lost.RETENTION)
 
     async def _undelivered(self, reason: Lost) -> Begun:
         """What nobody got yet, and what came since the floor: due to a reader without a usable position."""
@@ -141,6 +148,7 @@ class CatchUp:
         return found
 
     def _begun(self, first: Pass, found: Found, reason: Lost | None, *, partial: bool = False) -> Begun:
+        self._seen_at = None if reason is Lost.RETENTION else first.seen_at
         return Begun(first, self._page(found.rows), partial, reason)
 
     def _leave_out(self, found: Found, skip: Callable[[Row], bool]) -> Found:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import asyncpg
 
@@ -38,6 +39,8 @@ class Walk:
         self._ids: list[int] = []
         self._ids_may_follow = False
         self._horizon: Horizon | None = None
+        self.purged_through: datetime | None = None
+        """What retention had removed when the last page was read: the greatest time of delivery."""
 
     @property
     def more(self) -> bool:
@@ -67,13 +70,14 @@ class Walk:
             if not self._ids:
                 self._ids = await reads.later_ids(connection, self._wanted, self._owner)
                 self._ids_may_follow = len(self._ids) == reads.IDS_AT_ONCE
-                if not self._ids:
-                    return []
             page = self._ids[: self._size.rows]
             found = await reads.rows_by_ids(connection, page, limit_bytes=self._size.data)
             rows = [] if found is None else await self._admitted(connection, found.rows)
         if found is None or self._horizon is None or found.horizon.incarnation != self._horizon.incarnation:
             raise Interrupted("the database restarted in mid-read")
+        self.purged_through = found.facts["purged_through"]
+        if not page:
+            return []
         # The bytes may have cut the page short: whatever lies beyond the last row is asked for again.
         done = page.index(found.rows[-1][1]) + 1 if found.rows else len(page)
         self._wanted = replace(self._wanted, after_id=page[done - 1])

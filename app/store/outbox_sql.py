@@ -124,10 +124,11 @@ def _xids(which: str) -> str:
         ) AS lowest)"""
 
 
-_USER_FACTS = f"""json_build_object(
-    'erased', realtime_user_erased($8),
+_PURGED_THROUGH = """
     'purged_through', (SELECT nullif(extract(epoch FROM purged_through), '-infinity')
-                       FROM realtime_retention),
+                       FROM realtime_retention)"""
+_USER_FACTS = f"""json_build_object(
+    'erased', realtime_user_erased($8), {_PURGED_THROUGH},
     'ancestors', (SELECT json_agg(system_identifier) FROM realtime_ancestors),
     'xids', {_xids("true")},
     'owed_xids', {_xids("xid < $1 AND xid <> ALL($2::xid8[])")}
@@ -157,4 +158,4 @@ WITH {_HEAD}
 SELECT 'h', 0::bigint, NULL::xid8, snapshot, identity, NULL::text, taken_at, unfit::bigint FROM head"""
 BY_IDS = f"""
 WITH {_HEAD}, page AS MATERIALIZED (SELECT id FROM unnest($1::bigint[]) AS id)
-{_answer("NULL::text", known=False, limit_bytes="$2", commands=True)}"""
+{_answer(f"json_build_object({_PURGED_THROUGH})::text", known=False, limit_bytes="$2", commands=True)}"""

@@ -24,6 +24,7 @@ from app.core.rate import Load
 from app.core.recent import Recent
 from app.core.session import Phase
 from app.core.snapshot import Snapshot
+from app.core.wishes import Wishes
 from app.devices.registry import Registry
 from app.gateway.connection import Connection, Surroundings
 from app.gateway.hub import Hub
@@ -272,8 +273,9 @@ class Rig:
         *,
         device: Device | None = None,
         mute: bool = False,
+        position: str | None = None,
     ) -> Peer:
-        """Connect as a user, with a device where it is given."""
+        """Connect as a user, with a device and the parameter `position` where they are given."""
         peer = Peer(mute=mute)
         surroundings = Surroundings(
             archive=self.archive,
@@ -283,7 +285,8 @@ class Rig:
             routed=lambda: self.hub.routed,
             on_gone=self.hub.remove,
         )
-        peer.connection = Connection(len(self.peers) + 1, user_id, device, peer, surroundings)
+        wishes = Wishes.parse(position)
+        peer.connection = Connection(len(self.peers) + 1, user_id, device, peer, surroundings, wishes)
         self.peers.append(peer)
         self.hub.add(peer.connection)
         peer.connection.open()
