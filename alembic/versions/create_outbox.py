@@ -33,6 +33,7 @@ EVENTS = [
     Wanted("collapse_key", "character varying(255)"),
     Wanted("trace", "jsonb"),
     Wanted("settled_as", "character varying(20)"),
+    Wanted("redriven_at", "timestamp with time zone"),
 ]
 SYNC_ROWS = [
     SHARED_ID,

@@ -92,6 +92,7 @@ realtime_events = Table(
     Column("collapse_key", String(255)),
     Column("trace", JSONB),
     Column("settled_as", String(20)),
+    _time("redriven_at"),  # when an operator set it on its way again
     CheckConstraint("settled_as IN ('expired', 'collapsed', 'left_room', 'dead')"),
     Index("realtime_events_xid", "xid"),
     Index("realtime_events_user_xid", "user_id", "xid"),
@@ -197,12 +198,31 @@ realtime_dead_letters = Table(
     Column("user_id", String(255)),
     Column("device_id", BigInteger),  # null: given up for the whole user
     Column("reason", String(30), nullable=False),
+    Column("detail", String(200)),  # what the client said of it
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     _time("dead_at", "now()"),
     UniqueConstraint(
         "event_id", "device_id", name="realtime_dead_letters_event_device", postgresql_nulls_not_distinct=True
     ),
     Index("realtime_dead_letters_user", "user_id", "dead_at"),
+)
+
+realtime_redeliveries = Table(
+    "realtime_redeliveries",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("event_id", BigInteger, nullable=False),
+    Column("user_id", String(255), nullable=False),
+    Column("device_id", BigInteger),  # null: the user's connections without a device
+    _attempts(),
+    Column("nacks", SmallInteger, nullable=False, server_default=text("0")),
+    Column("detail", String(200)),
+    _time("first_at", "now()"),
+    _time("next_attempt_at"),
+    UniqueConstraint(
+        "event_id", "device_id", name="realtime_redeliveries_event_device", postgresql_nulls_not_distinct=True
+    ),
+    Index("realtime_redeliveries_user", "user_id"),
 )
 
 realtime_incarnation = Table(

@@ -32,12 +32,30 @@ CREATE TABLE IF NOT EXISTS @schema@.realtime_dead_letters (
     user_id varchar(255),
     device_id bigint,
     reason varchar(30) NOT NULL,
+    detail varchar(200),
     attempts integer NOT NULL DEFAULT 0,
     dead_at timestamptz NOT NULL DEFAULT now(),
     -- Also the index by event.
     CONSTRAINT realtime_dead_letters_event_device UNIQUE NULLS NOT DISTINCT (event_id, device_id)
 );
 CREATE INDEX IF NOT EXISTS realtime_dead_letters_user ON @schema@.realtime_dead_letters (user_id, dead_at);
+
+-- What a device, or a user's connections without one, had and did not acknowledge: how often it was in the way when
+-- a connection ended (attempts), how often it could not be processed (nacks), and when it is sent again although
+-- the position has gone on (next_attempt_at; null where the position has not).
+CREATE TABLE IF NOT EXISTS @schema@.realtime_redeliveries (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    event_id bigint NOT NULL,
+    user_id varchar(255) NOT NULL,
+    device_id bigint,
+    attempts smallint NOT NULL DEFAULT 0,
+    nacks smallint NOT NULL DEFAULT 0,
+    detail varchar(200),
+    first_at timestamptz NOT NULL DEFAULT now(),
+    next_attempt_at timestamptz,
+    CONSTRAINT realtime_redeliveries_event_device UNIQUE NULLS NOT DISTINCT (event_id, device_id)
+);
+CREATE INDEX IF NOT EXISTS realtime_redeliveries_user ON @schema@.realtime_redeliveries (user_id);
 
 -- Unlogged on purpose: whatever may give a transaction id out twice (a crash, a promotion, a rewind) empties it.
 CREATE UNLOGGED TABLE IF NOT EXISTS @schema@.realtime_incarnation (

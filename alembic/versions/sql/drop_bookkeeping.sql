@@ -4,6 +4,7 @@ DROP TABLE IF EXISTS
     @schema@.realtime_commands,
     @schema@.realtime_processes,
     @schema@.realtime_dead_letters,
+    @schema@.realtime_redeliveries,
     @schema@.realtime_incarnation,
     @schema@.realtime_ancestors,
     @schema@.realtime_retention;

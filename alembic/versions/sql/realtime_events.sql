@@ -12,6 +12,7 @@ CREATE TABLE @schema@.realtime_events (
     room_id varchar(64),
     collapse_key varchar(255),
     trace jsonb,
-    settled_as varchar(20)
+    settled_as varchar(20),
+    redriven_at timestamptz
 );
 COMMENT ON TABLE @schema@.realtime_events IS 'Created by MindVibe Real-Time: the outbox.';

@@ -19,6 +19,7 @@ OUR_TABLES = (
     "realtime_commands",
     "realtime_processes",
     "realtime_dead_letters",
+    "realtime_redeliveries",
     "realtime_incarnation",
     "realtime_ancestors",
     "realtime_retention",
