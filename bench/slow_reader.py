@@ -5,8 +5,8 @@
 
 Everything runs on one machine, on a PostgreSQL of its own. The server has a calm client, for whom nothing is
 waiting, then the slow ones as well; what it holds in memory with the one and the others is told. At last
-somebody reads everything at once. With one reader the difference drowns in what the allocator keeps; with many
-it is told apart. `--size` is bytes of a message's text.
+somebody reads everything at once. With one reader the difference drowns in what the allocator keeps; with
+many it is told apart. `--size` is bytes of a message's text.
 """
 
 import argparse
