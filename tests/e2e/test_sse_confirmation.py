@@ -152,7 +152,7 @@ async def test_a_slow_reader_costs_a_fixed_amount_and_misses_nothing(
 async def test_a_peer_that_takes_nothing_is_ended(
     house: Database, host: asyncpg.Connection, start_server: StartServer, eventually: Eventually
 ) -> None:
-    """Its buffers are full, so it is dropped, and misses nothing when it resumes."""
+    """Its buffers are full, so the connection itself is dropped; it misses nothing when it resumes."""
     server = start_server(house.url, takes_nothing_after=2)
     await server.ready()
     user = await app.add_user(host)
@@ -162,8 +162,12 @@ async def test_a_peer_that_takes_nothing_is_ended(
     for _ in range(60):
         await app.publish(host, user, "large", text="x" * 60_000)
 
+    port = stuck.port
+
     async def is_gone() -> bool:
-        return (await server.health())["delivery"]["connections"] == 0
+        (process,) = server.workers
+        peers = [each.raddr[1] for each in process.net_connections("tcp") if each.raddr]
+        return port not in peers and (await server.health())["delivery"]["connections"] == 0
 
     await eventually(is_gone)
     stuck.resume()

@@ -27,12 +27,20 @@ MISHAP = re.compile(
 
 
 class Server:
-    """One service, of one process or with workers; `settings` are environment variables of `Settings`."""
+    """One service, of one process or with workers; `settings` are environment variables of `Settings`.
+
+    It listens on a free port, or on `port`.
+    """
 
     def __init__(
-        self, database_url: str | None, *arguments: str, workers: int = 1, **settings: object
+        self,
+        database_url: str | None,
+        *arguments: str,
+        workers: int = 1,
+        port: int | None = None,
+        **settings: object,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115 - closed by `end`
         ours = {name.upper() for name in Settings.model_fields}
         environment = {name: value for name, value in os.environ.items() if name.upper() not in ours}

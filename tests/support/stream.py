@@ -42,6 +42,12 @@ class Stream:
         self._reading = asyncio.create_task(self._read())
 
     @property
+    def port(self) -> int:
+        """Its own end of the connection."""
+        port: int = self._writer.get_extra_info("sockname")[1]
+        return port
+
+    @property
     def events(self) -> list[Event]:
         """Events and sync rows, in the order they came."""
         return [message for message in self.messages if "id" in message]
