@@ -23,6 +23,8 @@ CLOSE_TIMEOUT = 3.0
 RETRY = (1000, 4000)
 """Milliseconds between which a client waits before it comes back, so that not all come at once when a process
 died."""
+RETRY_NOW = 250
+"""The same where it was told to come back now: at this process's end clients go one after the other."""
 FINAL: Final = "!"
 """What no position begins with."""
 STATUS: Final = {
@@ -98,7 +100,7 @@ class SseSocket:
 
     @property
     def beside(self) -> Beside:
-        """An SSE client learns its position and when to come back beside the messages."""
+        """An SSE client learns its position beside the messages."""
         return self
 
     @property
@@ -134,7 +136,9 @@ class SseSocket:
         if status is not None and not self._started:
             self._waiting = [error]
             self._headers = [(b"content-type", b"application/json")]
-        elif code != CloseCode.GOING_AWAY:
+        elif code == CloseCode.GOING_AWAY:
+            self._write(retry_block(RETRY_NOW))
+        else:
             self._write(message_block(error, f"{FINAL}{code}" if status is not None else ""))
         self._closing = True
         self._close_code = code
