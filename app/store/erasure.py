@@ -42,13 +42,15 @@ WITH examined AS MATERIALIZED (
     UPDATE realtime_commands AS c SET detail = NULL FROM examined AS x
     WHERE c.id = x.id AND (x.detail -> 'erased') IS NOT NULL
       AND CASE WHEN EXISTS (SELECT FROM realtime_events AS e WHERE e.user_id = x.user_id OFFSET 0)
+                 OR EXISTS (SELECT FROM realtime_dead_letters AS l WHERE l.user_id = x.user_id OFFSET 0)
+                 OR EXISTS (SELECT FROM realtime_redeliveries AS r WHERE r.user_id = x.user_id OFFSET 0)
                THEN realtime_user_erased(x.user_id) END
 )
 SELECT CASE WHEN count(*) = $2 THEN max(x.user_id) END FROM examined AS x"""
 
 
 async def reopen(connection: asyncpg.Connection, after_user: str, examined: int) -> str | None:
-    """Take back the marks of users for whom the host has written events since, without their having returned.
+    """Take back the marks of users of whom something was written since, without their having returned.
 
     Looks at `examined` deletions of users above `after_user`; returns the user after whom to go on, None when
     no other follows.

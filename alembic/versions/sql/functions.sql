@@ -229,6 +229,16 @@ BEGIN
         GET DIAGNOSTICS now_removed = ROW_COUNT;
         removed := removed + now_removed;
 
+        WITH doomed AS (
+            SELECT r.id FROM @schema@.realtime_redeliveries r
+            WHERE r.user_id = gone.user_id
+              AND (r.event_id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
+            LIMIT batch - removed FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM @schema@.realtime_redeliveries r USING doomed WHERE r.id = doomed.id;
+        GET DIAGNOSTICS now_removed = ROW_COUNT;
+        removed := removed + now_removed;
+
         IF removed >= batch THEN
             next_after := gone.id - 1;
             RETURN;
@@ -250,6 +260,10 @@ BEGIN
             SELECT FROM @schema@.realtime_dead_letters l
             WHERE l.user_id = gone.user_id
               AND (l.event_id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
+        ) AND NOT EXISTS (
+            SELECT FROM @schema@.realtime_redeliveries r
+            WHERE r.user_id = gone.user_id
+              AND (r.event_id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
         ) THEN
             UPDATE @schema@.realtime_commands c SET detail = '{"erased": true}' WHERE c.id = gone.id;
         END IF;

@@ -58,7 +58,7 @@ async def test_from_the_deletion_on_nothing_is_delivered_and_connections_close(
 async def test_everything_of_a_deleted_user_goes_and_nothing_of_anybody_else(
     host: asyncpg.Connection, pool: Pool
 ) -> None:
-    """Events of any state, sync rows, devices and dead letters; also what was written after the deletion."""
+    """Events of any state, sync rows, devices, dead letters, redeliveries; also what was written after it."""
     user, other = await add_user(host), await add_user(host)
     for owner in (user, other):
         for row in (
@@ -72,12 +72,22 @@ async def test_everything_of_a_deleted_user_goes_and_nothing_of_anybody_else(
     await host.execute(
         "UPDATE realtime_dead_letters AS l SET user_id = e.user_id FROM realtime_events AS e WHERE e.id = l.event_id"
     )
+    await host.execute(
+        "INSERT INTO realtime_redeliveries (event_id, user_id) SELECT id, user_id FROM realtime_events"
+    )
     await delete_user(host, user)
     await publish(host, user, "too_late")
 
     await Erase(pool, batch=2, pause=0).run()
 
-    for table in ("realtime_events", "realtime_dead_letters", "sync_queue", "users_devices"):
+    tables = (
+        "realtime_events",
+        "realtime_dead_letters",
+        "realtime_redeliveries",
+        "sync_queue",
+        "users_devices",
+    )
+    for table in tables:
         owners = await host.fetch(f"SELECT DISTINCT user_id FROM {table}")
         assert [row[0] for row in owners] == [other], table
     assert len(await ids(host)) == len(await letters(host)) == 3
@@ -264,12 +274,17 @@ async def test_what_is_written_for_a_user_long_gone_goes_as_well(
     await add_user(host, users[3])
     for user in users:
         await log_mood(host, user)
+    await host.execute(
+        "INSERT INTO realtime_redeliveries (event_id, user_id) SELECT id, user_id FROM realtime_events"
+    )
+    await host.execute("DELETE FROM realtime_events WHERE user_id = $1", users[0])
 
     for _ in range(3):
         await job.run()
 
-    owners = await host.fetch("SELECT user_id FROM realtime_events")
-    assert [row["user_id"] for row in owners] == [users[3]]
+    for table in ("realtime_events", "realtime_redeliveries"):
+        owners = await host.fetch(f"SELECT user_id FROM {table}")
+        assert [row["user_id"] for row in owners] == [users[3]]
     for _ in range(3):
         await job.run()
     assert await _marked(host) == 5
