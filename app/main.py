@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from app.bootstrap import Service
 from app.devices import endpoints as devices
 from app.gateway import sse
+from app.http import BodyLimit
 from app.preparation import StartupError
 from app.settings import Settings
 from app.sync import endpoints as sync
@@ -24,6 +25,9 @@ from app.telemetry import health
 from app.telemetry.logging import configure
 
 log = logging.getLogger(__name__)
+
+LARGEST_BODY = 8 << 20
+"""Bytes of a request: room for the most and largest actions that may be uploaded at once."""
 
 
 class Cors(TypedDict):
@@ -85,6 +89,7 @@ def create_app() -> RealTime:
     """Build the application; nothing is read or connected before its lifespan starts."""
     application = RealTime(title="MindVibe Real-Time", version=version("mindvibe-realtime"))
     application.add_middleware(CORSMiddleware, **CORS)
+    application.add_middleware(BodyLimit, most=LARGEST_BODY)
     application.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
     application.include_router(health.router(lambda: application.service.health))
     application.include_router(devices.router(lambda: application.service.registry))

@@ -8,7 +8,7 @@ Across incarnations `unseen` also takes whatever was created after `taken_at - o
 """
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
@@ -64,6 +64,23 @@ class Position:
         if self.seen.has(xid):
             return True
         return self.reading is not None and row_id <= self.after_id and self.reading.has(xid)
+
+    def covers(self, other: "Position") -> bool:
+        """Whether it has every row that another has; False also where that cannot be said."""
+        if self.incarnation != other.incarnation or not self.seen.covers(other.seen):
+            return False
+        if other.reading is None or self.seen.covers(other.reading):
+            return True
+        return self.reading == other.reading and self.after_id >= other.after_id
+
+    def advanced_to(self, other: "Position") -> "Position":
+        """What a reader has that has both, as far as one position can say; at least the other.
+
+        A read that gives again what was owed begins below what its reader has.
+        """
+        if self.incarnation != other.incarnation or not self.seen.covers(other.seen):
+            return other
+        return replace(other, seen=self.seen, taken_at=self.taken_at)
 
 
 @dataclass(frozen=True, slots=True)

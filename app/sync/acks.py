@@ -1,7 +1,7 @@
 """Write down what a client has processed: the rows it names, those its position covers, the position."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from app.core.position import Lost, Position
 from app.store import receipts as store
@@ -57,8 +57,9 @@ class Acks:
             if not newly:
                 break
         stored = None if who.device is None else who.device.position
-        if stored is None or not _has_all(stored, comparable):
-            await self._mark(_Rows((), ()), who, _joined(stored, comparable))
+        if stored is None or not stored.covers(comparable):
+            reached = comparable if stored is None else stored.advanced_to(comparable)
+            await self._mark(_Rows((), ()), who, reached)
         return marked
 
     async def _named(self, who: Who, ids: Sequence[int]) -> _Rows:
@@ -88,24 +89,3 @@ async def _is_present(reader: Reader, position: Position) -> bool:
     if begun.lost is not None:
         raise PositionLost(begun.lost)
     return begun.first.incarnation == position.incarnation
-
-
-def _has_all(stored: Position, position: Position) -> bool:
-    """Whether a device has, as stored, everything that a position has: nothing is to be written."""
-    if stored.incarnation != position.incarnation or not stored.seen.covers(position.seen):
-        return False
-    if position.reading is None or stored.seen.covers(position.reading):
-        return True
-    return stored.reading == position.reading and stored.after_id >= position.after_id
-
-
-def _joined(stored: Position | None, position: Position) -> Position:
-    """What a device has that has both, where one can say so.
-
-    A read that gives again what was owed begins below what is stored.
-    """
-    if stored is None or stored.incarnation != position.incarnation:
-        return position
-    if not stored.seen.covers(position.seen):
-        return position
-    return replace(position, seen=stored.seen, taken_at=stored.taken_at)

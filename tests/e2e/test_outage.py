@@ -102,6 +102,46 @@ async def test_a_database_that_stops_and_returns_costs_nothing(
         assert nameless.ids == sorted(set(nameless.ids))
 
 
+async def test_a_position_from_before_a_restart_resumes_and_proves_nothing(
+    stoppable: Cluster, new_database: NewDatabase, start_server: StartServer, eventually: Eventually
+) -> None:
+    """Over HTTP: xids may be those of other rows now, so an ack marks what it names, and moves nothing."""
+    database = await new_database(stoppable)
+    server = start_server(database.url, overlap=0.001)
+    await server.ready()
+    host = await database.connect()
+    user = await app.add_user(host)
+    who = {"user_id": user, "device_token": f"t {user}"}
+    registered = await server.request("POST", "/realtime/devices", json={**who, "platform": "ios"})
+    assert registered.status_code == 201
+    await app.log_moods(host, [user], 3)
+    before = (await server.get("/realtime/sync", **who)).json()
+    await database.close()
+    await asyncio.to_thread(stoppable.stop, "immediate")
+    await asyncio.to_thread(stoppable.start)
+    host = await database.connect()
+
+    async def recovered() -> bool:
+        return (await server.health())["status"] == "healthy"
+
+    await eventually(recovered)
+    stored = "SELECT position_seen::text, position_taken_at FROM users_devices WHERE user_id = $1"
+    device = await host.fetchrow(stored, user)
+    ack = {**who, "position": before["next"], "ids": [before["messages"][0]["id"]]}
+    acked = await server.request("POST", "/realtime/sync/ack", json=ack)
+    assert (acked.status_code, acked.json()) == (200, {"marked": 1})
+    assert await host.fetchrow(stored, user) == device
+    await app.log_mood(host, user, 9)
+    after = (await server.get("/realtime/sync", **who, position=before["next"])).json()
+    repeated = await server.request("POST", "/realtime/sync/ack", json={**who, "position": after["next"]})
+
+    assert (after["resumed"], after["reason"]) == (True, None)
+    assert after["epoch"] != before["epoch"]
+    assert [message["data"]["mood_score"] for message in after["messages"]] == [9]
+    assert repeated.json() == {"marked": 3}
+    assert await host.fetchrow(stored, user) != device
+
+
 async def test_a_service_that_starts_before_its_database_waits_for_it(
     stoppable: Cluster, new_database: NewDatabase, start_server: StartServer, connect: Connect
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -286,3 +287,32 @@ async def test_a_body_that_is_no_json_is_refused(server: Server, path: str, body
         "POST", path, content=body.encode("latin-1"), headers={"Content-Type": "application/json"}
     )
     assert answer.status_code in {400, 422}
+
+
+@pytest.mark.parametrize("path", [SYNC, f"{SYNC}/ack", "/realtime/devices"])
+async def test_a_body_that_is_too_large_is_413(server: Server, path: str) -> None:
+    """Also one that does not say how large it is; the process takes no more of it than the limit."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(9):
+            yield b" " * (1 << 20)
+
+    for content in (b" " * (9 << 20), chunks()):
+        answer = await server.request(
+            "POST", path, content=content, headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == 413
+        assert answer.json()["detail"]["code"] == "too_large"
+
+
+async def test_the_largest_upload_fits(server: Server, host: asyncpg.Connection) -> None:
+    """A hundred actions of the largest payload."""
+    user = await app.add_user(host)
+    await register(server, user, f"phone {user}", "ios")
+    largest = {"a": "x" * ((64 << 10) - len('{"a":""}'))}
+
+    results = await upload(
+        server, user, f"phone {user}", *(action(f"{number}", payload=largest) for number in range(100))
+    )
+
+    assert statuses(results) == ["accepted"] * 100

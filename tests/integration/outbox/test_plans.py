@@ -13,7 +13,7 @@ import pytest
 
 from app.core.snapshot import Snapshot
 from app.outbox.walk import PageSize, Walk
-from app.store import devices, inspection, outbox_sql, reads, receipts
+from app.store import devices, inspection, outbox_sql, reads, receipts, sync
 from app.store.database import LOOKUPS
 from app.store.reads import Owner, Unseen
 from tests.support.postgres import Database
@@ -219,6 +219,8 @@ async def mark_little(meter: Meter, host: asyncpg.Connection) -> None:
         [f'"{datetime.now(UTC)}"'] * len(known),
         ["1.00"] * len(known),
     ]
+    keys = [f"key-{number}" for number in range(100)]
+    uploaded = keys, ["read"] * len(keys), ['"{}"'] * len(keys)
     for statement, arguments, rows in (
         (receipts._MARK_EVENTS, (events,), len(events)),
         (receipts._MARK_SYNC, (sync_rows,), len(sync_rows)),
@@ -227,6 +229,10 @@ async def mark_little(meter: Meter, host: asyncpg.Connection) -> None:
         (receipts._GENERATIONS, (known,), len(known)),
         (receipts._MOVE, columns, len(known)),
         (devices._CONNECT, (WHO, "token-77"), 1),
+        (devices._FIND, (WHO, "token-77"), 1),
+        (sync._NAMED, (events + sync_rows, WHO, True, 1), len(events) + len(sync_rows)),
+        (sync._UPLOAD, (WHO, 1, *uploaded), 3 * len(keys)),
+        (outbox_sql.COVERED_UNDELIVERED, (WHO, 10**9, [], 1, [], 0, True, None), 3 * FEW),
         (inspection.ADOPT.format(table="realtime_events"), (5000,), 0),
     ):
         cost = await meter.explain(statement, *arguments)

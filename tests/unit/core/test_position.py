@@ -195,3 +195,44 @@ def test_what_is_no_incarnation_is_refused(text: str) -> None:
     """A stored one that was tampered with is not taken for another."""
     with pytest.raises(ValueError):
         Incarnation.parse(text)
+
+
+XID = st.integers(1, 8)
+SNAPSHOTS = st.builds(
+    lambda xmax, running: Snapshot(xmax, frozenset(xid for xid in running if xid < xmax)), XID, st.sets(XID)
+)
+POSITIONS = st.builds(
+    lambda seen, reading, after_id: Position(seen, NOW, HERE, reading, after_id if reading else 0),
+    SNAPSHOTS,
+    st.none() | SNAPSHOTS,
+    st.integers(0, 6),
+)
+ROWS = [(xid, row_id) for xid in range(1, 9) for row_id in range(1, 7)]
+
+
+@given(POSITIONS, POSITIONS)
+def test_what_covers_a_position_has_all_its_rows(one: Position, other: Position) -> None:
+    """Never more is claimed than is so; and everything covers itself."""
+    if one.covers(other):
+        assert all(one.has(*row) for row in ROWS if other.has(*row))
+    assert one.covers(one)
+
+
+@given(POSITIONS, POSITIONS)
+def test_a_reader_that_advances_has_the_other_and_nothing_beyond_both(one: Position, other: Position) -> None:
+    """And what it had seen whole, where the other began below that."""
+    both = one.advanced_to(other)
+
+    assert all(both.has(*row) for row in ROWS if other.has(*row))
+    assert not any(both.has(*row) for row in ROWS if not one.has(*row) and not other.has(*row))
+    if one.seen.covers(other.seen):
+        assert both.seen.covers(one.seen)
+
+
+def test_positions_of_two_incarnations_say_nothing_of_each_other() -> None:
+    """Neither covers the other, and the newer stands for itself."""
+    old = Position(Snapshot(9), NOW, Incarnation(1, "11" * 8))
+    new = Position(Snapshot(5), NOW, HERE)
+
+    assert not old.covers(new)
+    assert old.advanced_to(new) == new
