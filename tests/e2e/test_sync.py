@@ -232,6 +232,26 @@ async def test_without_a_position_the_stored_one_counts(
     assert scores(await sync(server, user)) == []
 
 
+async def test_what_is_undelivered_is_owed_unless_the_client_says_that_it_has_it(
+    server: Server, host: asyncpg.Connection
+) -> None:
+    """As for a connection: the stored position covers it, and nobody is known to have got it."""
+    user = await app.add_user(host)
+    await register(server, user, f"phone {user}", "ios")
+    phone = {"device_token": f"phone {user}"}
+    await app.log_moods(host, [user], 3)
+    first = await sync(server, user, **phone)
+    await acked(server, user, **phone, position=first["next"])
+    await host.execute("UPDATE realtime_events SET delivered = false WHERE user_id = $1", user)
+
+    owed = await everything(server, user, **phone, limit=2)
+    proven = await sync(server, user, **phone, position=first["next"])
+
+    assert scores(*owed) == [1, 2, 3]
+    assert scores(proven) == []
+    assert await acked(server, user, **phone, position=first["next"]) == 3
+
+
 async def test_sync_rows_are_for_phones_and_never_for_the_one_that_uploaded_them(
     server: Server, host: asyncpg.Connection
 ) -> None:
