@@ -57,7 +57,7 @@ class Polling:
                     answer = await self.answer(asked)
             finally:
                 gone.cancel()
-        return replace(answer, lost=first.lost)
+        return replace(answer, lost=first.lost or answer.lost)
 
     async def _told(self, told: asyncio.Event, gone: asyncio.Task[None], until: float) -> bool:
         """Wait; whether there may be something to read."""
@@ -67,7 +67,7 @@ class Polling:
         try:
             left = max(until - asyncio.get_running_loop().time(), 0)
             await asyncio.wait({telling, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            return telling.done() and not gone.done() and not self._waiters.released
+            return telling.done() and not self._waiters.released
         finally:
             telling.cancel()
 

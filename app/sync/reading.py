@@ -36,6 +36,7 @@ class _Basket:
     position: Position
     messages: list[Message] = field(default_factory=list)
     size: int = 0
+    lost: Lost | None = None
 
     def takes(self, message: Message, first: Pass) -> bool:
         """Put a message in, unless it is full."""
@@ -53,24 +54,24 @@ async def read(archive_of: ArchiveOf, who: Who, wishes: Wishes, limit: int) -> A
 
     A position that was cut in mid-read is read to the end of that read first, and then on.
     """
-    # One row more than is given, so that the last answer knows that it is the last.
+    # One row more than is given: whether others follow is then known without another page.
     reader = archive_of(limit + 1).reader(who.user_id, takes_sync=who.takes_sync)
     own = wishes.position
     stored = None if who.device is None else who.device.position
     # What the client's own position covers it has, delivered or not.
     begun = await reader.start(own or stored, with_undelivered=own is None)
-    basket = _Basket(limit, begun.first.end())
-    lost = Lost.MALFORMED if wishes.malformed else begun.lost
+    basket = _Basket(limit, begun.first.end(), lost=Lost.MALFORMED if wishes.malformed else None)
     whole = await _gather(reader, who, begun, basket)
     while whole and begun.partial:
         begun = await reader.start(begun.first.end(), with_undelivered=False)
         whole = await _gather(reader, who, begun, basket)
-    return Answer(basket.messages, basket.position, not whole, lost, begun.first.incarnation.life)
+    return Answer(basket.messages, basket.position, not whole, basket.lost, begun.first.incarnation.life)
 
 
 async def _gather(reader: Reader, who: Who, begun: Begun, basket: _Basket) -> bool:
     """Take the rows of a read, in order; whether all of them were taken."""
     page = begun.page
+    basket.lost = basket.lost or begun.lost
     while True:
         for message in page.messages:
             if who.gets(message) and not basket.takes(message, begun.first):
@@ -79,3 +80,4 @@ async def _gather(reader: Reader, who: Who, begun: Begun, basket: _Basket) -> bo
             basket.position = begun.first.end()
             return True
         page = await reader.next_page()
+        basket.lost = basket.lost or page.lost

@@ -1,0 +1,82 @@
+"""How one answer is gathered from the pages of a read."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from app.core.messages import Message
+from app.core.position import Incarnation, Lost, Pass, Position
+from app.core.reads import Begun, Page
+from app.core.snapshot import Snapshot
+from app.core.wishes import NOTHING
+from app.store.devices import KnownDevice
+from app.sync.reading import Answer, read
+from app.sync.who import Who
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+FIRST = Pass(Snapshot(1), NOW, Snapshot(9), NOW, Incarnation(1, "00" * 8))
+PHONE = KnownDevice(5, 1, "ios", None)
+
+
+def event(number: int) -> Message:
+    return Message(number, 2, b"{}")
+
+
+def uploaded(number: int, origin: int) -> Message:
+    return Message(number, 2, b"{}", is_sync=True, origin=origin)
+
+
+class Archive:
+    """Pages, one after the other."""
+
+    def __init__(self, *pages: Sequence[Message], lost_at: int | None = None) -> None:
+        self._pages = [
+            Page(list(page), more=number < len(pages), lost=Lost.RETENTION if number == lost_at else None)
+            for number, page in enumerate(pages, 1)
+        ]
+
+    def reader(self, user_id: str, *, takes_sync: bool) -> "Archive":
+        return self
+
+    async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
+        return Begun(FIRST, self._pages.pop(0))
+
+    async def next_page(self) -> Page:
+        return self._pages.pop(0)
+
+    async def proven(
+        self, position: Position, *, device_id: int | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        raise AssertionError("reading asks for no proof")
+
+
+async def answer(limit: int, *pages: Sequence[Message], lost_at: int | None = None) -> Answer:
+    archive = Archive(*pages, lost_at=lost_at)
+    return await read(lambda _: archive, Who("ada", PHONE), NOTHING, limit)
+
+
+async def test_pages_of_what_the_device_uploaded_are_gone_through() -> None:
+    """They fill no answer, and are behind the position that it tells."""
+    mine = [uploaded(number, 5) for number in range(1, 4)]
+
+    some = await answer(2, mine, [uploaded(4, 6), event(5)], [event(6)])
+    whole = await answer(2, mine, [uploaded(4, 6)], [uploaded(5, 5)])
+
+    assert ([one.id for one in some.messages], some.more, some.next) == ([4, 5], True, FIRST.at(5))
+    assert ([one.id for one in whole.messages], whole.more, whole.next) == ([4], False, FIRST.end())
+
+
+async def test_an_answer_that_is_exactly_full_knows_whether_others_follow() -> None:
+    """Although that takes another page."""
+    last = await answer(2, [event(1), event(2)], [])
+    not_last = await answer(2, [event(1), event(2)], [event(3)])
+
+    assert (last.more, last.next) == (False, FIRST.end())
+    assert (not_last.more, not_last.next) == (True, FIRST.at(2))
+
+
+async def test_rows_that_retention_removes_in_the_middle_are_told() -> None:
+    """As when the position had been passed before."""
+    told = await answer(9, [event(1)], [event(3)], lost_at=2)
+
+    assert ([one.id for one in told.messages], told.lost) == ([1, 3], Lost.RETENTION)
+    assert (await answer(9, [event(1)], [event(3)])).lost is None
