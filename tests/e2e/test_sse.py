@@ -261,15 +261,20 @@ class TestForGood:
     async def test_a_deleted_user_is_refused(
         self, server: Server, host: asyncpg.Connection, listen: Listen
     ) -> None:
-        """A stream that stands ends; a request that comes while rows are left gets a status."""
+        """A stream that stands ends, and whoever asks anew gets a status, since nothing was said before."""
         user = await app.add_user(host)
         standing = await listen(server, user)
 
         await app.delete_user(host, user)
         await standing.finished()
 
+        again = await listen(server, user)
+        await again.finished()
+
         assert standing.messages[-1]["code"] == "not_allowed"
         assert standing.last_event_id.startswith("!")
+        assert again.status == 403
+        assert b'"code":"not_allowed"' in again.body
 
 
 async def test_sync_rows_go_to_mobile_devices_only(
