@@ -406,6 +406,31 @@ async def test_an_ack_marks_what_the_position_covers_and_moves_the_device(
     assert ids(await sync(server, user, **phone)) == []
 
 
+async def test_a_device_moves_on_while_it_is_given_again_what_it_was_owed(
+    server: Server, host: asyncpg.Connection
+) -> None:
+    """The read begins below what is stored of it, which still never goes back."""
+    user = await app.add_user(host)
+    await register(server, user, f"phone {user}", "ios")
+    phone = {"device_token": f"phone {user}"}
+    received = "SELECT count(*) FROM realtime_delivery WHERE user_id = $1 AND state = 'received'"
+    await app.log_moods(host, [user], 3)
+    await acked(server, user, **phone, position=(await sync(server, user, **phone))["next"])
+    await host.execute("UPDATE realtime_events SET delivered = false WHERE user_id = $1", user)
+    for score in (4, 5, 6):
+        await app.log_mood(host, user, score)
+
+    first = await sync(server, user, **phone, limit=2)
+    assert await acked(server, user, **phone, position=first["next"]) == 2
+    assert await host.fetchval(received, user) == 3
+    second = await sync(server, user, **phone, position=first["next"], limit=2)
+    assert await acked(server, user, **phone, position=second["next"]) == 2
+
+    assert scores(first, second) == [1, 2, 3, 4]
+    assert await host.fetchval(received, user) == 4
+    assert scores(await sync(server, user, **phone)) == [5, 6]
+
+
 async def test_an_ack_without_a_device_marks_the_events(server: Server, host: asyncpg.Connection) -> None:
     """However many: more than are looked up at once."""
     user = await app.add_user(host)
@@ -441,6 +466,12 @@ async def test_ids_are_marked_by_themselves_and_only_the_users_own(
     assert await acked(server, user, device_token=f"laptop {user}", ids=everybodys) == 1
     assert await acked(server, user, ids=everybodys) == 0
 
+    assert await undelivered(host, other) == 3
+    assert await undelivered(host, user) == 1
+    phone = await register(server, user, f"phone {user}", "ios")
+    own = "INSERT INTO sync_queue (user_id, action_type, payload, device_id) VALUES ($1, 'x', '{}', $2) RETURNING id"
+    everybodys.append(await host.fetchval(own, user, phone["id"]))
+    assert await acked(server, user, device_token=f"phone {user}", ids=everybodys) == 1
     assert await undelivered(host, other) == 3
     assert await undelivered(host, user) == 1
     assert await host.fetchrow("SELECT * FROM users_devices WHERE id = $1", laptop["id"]) == before

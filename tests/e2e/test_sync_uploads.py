@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.support import host as app
 from tests.support.postgres import Database
 from tests.support.server import Server
 
+PATIENT = 0.5
+"""Seconds that an upload waits for what a host holds; a test allows ten times as much."""
 ROWS = (
     "SELECT key, action_type, payload::text, device_id, synced FROM sync_queue WHERE user_id = $1 ORDER BY id"
 )
@@ -156,27 +159,30 @@ async def test_replays_at_the_same_time_insert_once(
     assert len(await host.fetch(ROWS, user)) == 1000
 
 
-async def test_a_host_that_holds_the_user_does_not_wait_for_an_upload(
-    house: Database, server: Server, host: asyncpg.Connection
-) -> None:
-    """The upload gives way with 503, is tried again, and the host's own row of the same key stands."""
+async def test_an_upload_gives_way_to_a_host(server: Server, host: asyncpg.Connection) -> None:
+    """To one that holds the user, and to one that has queued a row of the same key and not committed.
+
+    Before either could become the victim of a deadlock; the client tries again.
+    """
     user = await app.add_user(host)
     await register(server, user, f"phone {user}", "ios")
-    body = {"user_id": user, "device_token": f"phone {user}", "actions": [action("k"), action("l")]}
-    async with host.transaction():
-        await host.execute("SELECT FROM users WHERE id = $1 FOR UPDATE", user)
-        pending = asyncio.create_task(server.request("POST", SYNC, json=body))
-        answer = await pending
-        await host.execute(
-            "INSERT INTO sync_queue (user_id, action_type, payload, key) VALUES ($1, 'by host', '{}', 'k')",
-            user,
-        )
+    body = {"user_id": user, "device_token": f"phone {user}", "actions": [action("a"), action("k")]}
+    queue = "INSERT INTO sync_queue (user_id, action_type, payload, key) VALUES ($1, 'by host', '{}', $2)"
+    for held in ("SELECT FROM users WHERE id = $1 AND $2 <> '' FOR UPDATE", queue):
+        async with host.transaction():
+            await host.execute(held, user, "k")
+            began = time.monotonic()
+            answer = await server.request("POST", SYNC, json=body)
+            took = time.monotonic() - began
+            await host.execute(queue, user, f"after {held}")
 
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert took < 10 * PATIENT
+
     assert statuses(await upload(server, user, f"phone {user}", *body["actions"])) == [
-        "duplicate",
         "accepted",
+        "duplicate",
     ]
 
 
