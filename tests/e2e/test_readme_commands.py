@@ -58,6 +58,7 @@ RUN_ELSEWHERE = {
     "make clean": "run here in a copy",
     'const userId = "user123";': "test_readme_clients.py",
     "import asyncio": "test_readme_clients.py",
+    'const events = new EventSource("http://localhost:8002/realtime/events?user_id=user123");': "test_sse_browser.py",
 }
 
 
@@ -202,7 +203,7 @@ async def test_the_commands_to_find_faults_work(
         assert json.loads(tried("curl -s http://localhost:8002/realtime/health"))["status"] == "healthy"
         assert json.loads(tried("curl -s http://localhost:8002/realtime/ready"))["ready"] is True
         assert "mood_update" in tried('psql "$DATABASE_URL" -c "SELECT id, event_type')
-        assert "(6 rows)" in tried('psql "$DATABASE_URL" -c "SELECT tgname')
+        assert "(7 rows)" in tried('psql "$DATABASE_URL" -c "SELECT tgname')
         assert "(1 row)" in tried('psql "$DATABASE_URL" -c "SELECT pg_notification_queue_usage')
         assert "ios" in tried('psql "$DATABASE_URL" -c "SELECT * FROM realtime_delivery')
         assert "(0 rows)" in tried('psql "$DATABASE_URL" -c "SELECT * FROM realtime_dead_letters')
@@ -217,7 +218,7 @@ async def test_triggers_can_be_attached_again(database: Database, variables: dic
 
     succeeded(shell(block("bash", "alembic stamp").text, variables))
 
-    assert await enabled_triggers(main_api) == 6
+    assert await enabled_triggers(main_api) == 7
 
 
 async def enabled_triggers(connection: asyncpg.Connection) -> int:
