@@ -48,6 +48,7 @@ def test_a_client_gets_its_events_and_health_says_how_they_are_confirmed(
             socket.send_text("ping")
             pong = socket.receive_json()
             health = client.get("/realtime/health").json()
+            silence = client.get(f"/realtime/sync?user_id=nobody-{user}&wait=0.3")
             asyncio.run(on_host(marked, user))
         with client.websocket_connect("/realtime/ws") as socket:
             refusal, end = socket.receive_json(), socket.receive()
@@ -58,5 +59,8 @@ def test_a_client_gets_its_events_and_health_says_how_they_are_confirmed(
     assert [missed["data"]["mood_score"], live["data"]["mood_score"]] == [1, 2]
     assert (error["code"], binary["code"], pong["type"]) == ("malformed", "binary", "pong")
     assert health["active_users"] == 1
+    assert silence.status_code == 200
+    assert silence.json()["messages"] == []
+    assert silence.elapsed.total_seconds() >= 0.3
     assert refusal["code"] == "malformed"
     assert (end["type"], end["code"]) == ("websocket.close", 4400)

@@ -55,7 +55,7 @@ async def test_the_main_path_needs_no_right_beyond_the_grants(
     connect: Connect,
     eventually: Eventually,
 ) -> None:
-    """Replay, live events, rooms, devices, sync rows, receipts, removal, erasure, health."""
+    """Replay, live events, rooms, devices, sync rows, receipts, sync over HTTP, removal, erasure, health."""
     host_role, service_role = roles
     host = await asyncpg.connect(house.cluster.url(house.name, user=host_role))
     owner = await asyncpg.connect(house.url)
@@ -89,6 +89,12 @@ async def test_the_main_path_needs_no_right_beyond_the_grants(
         )
 
     await eventually(everything_is_marked)
+    who = {"user_id": user, "device_token": f"u {user}"}
+    action = {"key": "k", "action_type": "entry_read", "payload": {"entry_id": "e1"}}
+    uploaded = await server.request("POST", "/realtime/sync", json={**who, "actions": [action]})
+    synced = (await server.get("/realtime/sync", **who)).json()
+    acked = await server.request("POST", "/realtime/sync/ack", json={**who, "position": synced["next"]})
+    for_host = await host.fetch("SELECT payload::text, device_id FROM sync_queue WHERE key IS NOT NULL")
     devices = (await server.get("/realtime/devices", user_id=user)).json()
     gone = await connect(server, user, device_token=f"u {user}")
     await server.request("DELETE", f"/realtime/devices/{devices[1]['id']}", params={"user_id": user})
@@ -107,6 +113,10 @@ async def test_the_main_path_needs_no_right_beyond_the_grants(
     await host.close()
     await owner.close()
 
+    assert [result["status"] for result in uploaded.json()["results"]] == ["accepted"]
+    assert len(synced["messages"]) == 3, "what came after it was registered, and no sync row"
+    assert acked.json() == {"marked": 0}
+    assert [tuple(row) for row in for_host] == [('{"entry_id": "e1"}', devices[1]["id"])]
     assert [event["type"] for event in events[600:]] == [
         "chat_message",
         "journal_update",
