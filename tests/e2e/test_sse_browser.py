@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from tests.e2e.conftest import Eventually, StartServer
+from tests.e2e.readme import block
 from tests.support import host as app
 from tests.support.browser import browser_page, find_chromium
 from tests.support.postgres import Database
@@ -114,3 +115,23 @@ async def test_it_stops_for_good_when_it_was_closed_for_good(
             await newer.until("came.some((message) => message.id)")
             assert await newer.value("came.length") == 2
         assert await older.value("came.map((message) => message.type)") == ["connected", "error"]
+
+
+async def test_the_readmes_example_is_all_that_a_page_needs(
+    house: Database, host: asyncpg.Connection, start_server: StartServer
+) -> None:
+    """As it is printed, but for the port."""
+    assert CHROMIUM is not None
+    user = await app.add_user(host, "user123")
+    server = start_server(house.url)
+    await server.ready()
+    example = block("javascript", "const events = new EventSource").text.replace(":8002", f":{server.port}")
+    written_down = "const came = []; console.log = (message) => came.push(message);"
+
+    async with browser_page(CHROMIUM, f"<script>{written_down}{example}</script>") as browser:
+        await browser.until("came.length")
+        await app.log_mood(host, user, 7)
+        await browser.until("came.length === 2")
+
+        assert await browser.value("came[0].type") == "connected"
+        assert await browser.value("came[1].data.mood_score") == 7

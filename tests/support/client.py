@@ -10,20 +10,19 @@ import json
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
+from tests.support.inbox import Event, Inbox
 from tests.support.server import PATIENCE
 
 PATH = "/realtime/ws"
 Address = tuple[str, int]
-Event = dict[str, Any]
 
 
 def target(**query: str) -> str:
@@ -31,13 +30,12 @@ def target(**query: str) -> str:
     return f"{PATH}?{urlencode(query)}" if query else PATH
 
 
-class Client:
+class Client(Inbox):
     """A connection that writes down every message, and how it ended."""
 
     def __init__(self, connection: ClientConnection) -> None:
+        super().__init__()
         self._connection = connection
-        self._changed = asyncio.Event()
-        self.messages: list[Event] = []
         self.frames: list[str | bytes] = []
         """What came, as it came."""
         self.arrived: list[float] = []
@@ -47,38 +45,13 @@ class Client:
         self._reading = asyncio.create_task(self._read())
 
     @property
-    def events(self) -> list[Event]:
-        """Events and sync rows, in the order they came."""
-        return [message for message in self.messages if "id" in message]
-
-    @property
-    def ids(self) -> list[int]:
-        """Their ids."""
-        return [message["id"] for message in self.events]
+    def end(self) -> str | None:
+        """How it ended; None while it stands."""
+        return None if self.close_code is None else f"closed with {self.close_code}"
 
     async def send(self, message: str | bytes) -> None:
         """Send a message as it is."""
         await self._connection.send(message)
-
-    async def until(self, met: Callable[["Client"], object], *, within: float = PATIENCE) -> None:
-        """Wait until something is true of it; fails with what came instead."""
-        try:
-            async with asyncio.timeout(within):
-                while not met(self):
-                    assert self.close_code is None, (
-                        f"closed with {self.close_code} after {self.messages[-5:]}"
-                    )
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            raise AssertionError(
-                f"after {within} s it has {len(self.messages)}: {self.messages[-5:]}"
-            ) from None
-
-    async def got(self, count: int, *, within: float = PATIENCE) -> list[Event]:
-        """Wait until so many events and sync rows came; return them."""
-        await self.until(lambda client: len(client.ids) >= count, within=within)
-        return self.events
 
     async def ask(self) -> None:
         """Send a heartbeat and wait for its answer, behind which nothing of before is still on its way."""

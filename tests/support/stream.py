@@ -5,22 +5,22 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
-from tests.support.client import Address, Event, reset
+from tests.support.client import Address, reset
+from tests.support.inbox import Inbox
 from tests.support.server import PATIENCE
 
 PATH = "/realtime/events"
 
 
-class Stream:
+class Stream(Inbox):
     """One request and its answer, understood as the standard says a browser has to."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__()
         self._reader = reader
         self._writer = writer
-        self._changed = asyncio.Event()
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._lines: list[str] = []
@@ -28,7 +28,6 @@ class Stream:
         self.headers: dict[str, str] = {}
         self.body = b""
         """What came when the answer is no stream."""
-        self.messages: list[Event] = []
         self.positions: list[str] = []
         """The id of each message, the one before where it had none of its own."""
         self.frames: list[str] = []
@@ -48,32 +47,9 @@ class Stream:
         return port
 
     @property
-    def events(self) -> list[Event]:
-        """Events and sync rows, in the order they came."""
-        return [message for message in self.messages if "id" in message]
-
-    @property
-    def ids(self) -> list[int]:
-        """Their ids."""
-        return [message["id"] for message in self.events]
-
-    async def until(self, met: Callable[["Stream"], object], *, within: float = PATIENCE) -> None:
-        """Wait until something is true of it; fails with what came instead."""
-        try:
-            async with asyncio.timeout(within):
-                while not met(self):
-                    assert not self.ended, f"{self.status}, ended after {self.messages[-5:]}"
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            raise AssertionError(
-                f"after {within} s it has {len(self.messages)}: {self.messages[-5:]}"
-            ) from None
-
-    async def got(self, count: int, *, within: float = PATIENCE) -> list[Event]:
-        """Wait until so many events and sync rows came; return them."""
-        await self.until(lambda stream: len(stream.ids) >= count, within=within)
-        return self.events
+    def end(self) -> str | None:
+        """How it ended; None while it stands."""
+        return f"{self.status}, ended" if self.ended else None
 
     async def next_comment(self) -> None:
         """Wait for a comment that was sent after this call, behind which nothing of before is on its way."""
