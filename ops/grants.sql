@@ -2,6 +2,9 @@
 --
 --   psql "$DATABASE_URL" -v host_role=mindvibe_api -v service_role=mindvibe_realtime -f ops/grants.sql
 --
+-- An operator's role, if there is one (-v operator_role=mindvibe_operator), may see what became of events and redrive
+-- dead letters, and nothing else.
+--
 -- Run it as the role that ran the migrations, after each of them; it can be run again. Triggers need no right
 -- at all: a role that may insert a mood thereby causes its event.
 
@@ -34,7 +37,21 @@ GRANT EXECUTE ON FUNCTION
       realtime_timestamp(timestamp),
       realtime_user_erased(text),
       realtime_may_see(bigint[]),
-      realtime_erase(integer, bigint)
+      realtime_erase(integer, bigint),
+      realtime_is_redrivable(bigint, bigint),
+      realtime_list_dead_letters(text, bigint, integer),
+      realtime_redrive(bigint),
+      realtime_redrive_all(text, integer)
       TO :"service_role";
+
+\if :{?operator_role}
+GRANT USAGE ON SCHEMA :"schema" TO :"operator_role";
+GRANT SELECT ON realtime_delivery TO :"operator_role";
+GRANT EXECUTE ON FUNCTION
+      realtime_list_dead_letters(text, bigint, integer),
+      realtime_redrive(bigint),
+      realtime_redrive_all(text, integer)
+      TO :"operator_role";
+\endif
 
 COMMIT;

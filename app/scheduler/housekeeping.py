@@ -71,7 +71,7 @@ class Expire:
     async def run(self) -> None:
         """Expire once."""
         if expired := await self._sweeps.run():
-            log.warning("%s rows expired undelivered; see realtime_dead_letters", expired)
+            log.warning("%s rows expired undelivered; see realtime_list_dead_letters()", expired)
 
 
 class Purge:
@@ -81,6 +81,7 @@ class Purge:
         sweeps = (
             # Letters first: an expired event goes with its letter.
             (retention.PURGE_DEAD_LETTERS, ages.dead_letters),
+            (retention.PURGE_REDELIVERIES, ages.dead_letters),
             (retention.PURGE_EVENTS, ages.delivered),
             (retention.PURGE_SYNC_ROWS, ages.synced),
             (retention.PURGE_COMMANDS, ages.commands),

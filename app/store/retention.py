@@ -7,7 +7,8 @@ before. Rows that somebody holds are passed over until the next walk.
 
 Sync rows that no device came for within their time are removed. There is a dead letter for them that
 tells so and cannot be redriven; none when the row was uploaded by the user's only mobile device, since
-nobody was waiting. Expired events stay, settled, for as long as their dead letter is kept.
+nobody was waiting. Expired events stay, settled, for as long as their dead letter is kept,
+and so does what a device is still to be sent again: when the record of that goes, a letter takes its place.
 
 Whatever goes moves `purged_through` in the same transaction: to when it was delivered, or, where it
 never was, to when it was written. A reader from before that is told that its history has a gap.
@@ -94,7 +95,10 @@ def _delete(table: str, returning: str) -> str:
 
 
 # With OFFSET, here and below, it is looked up for each row; without, the planner may read all letters first.
-_UNLETTERED = "NOT EXISTS (SELECT FROM realtime_dead_letters AS l WHERE l.event_id = r.id OFFSET 0)"
+_NOBODY_NEEDS_IT = """
+    NOT EXISTS (SELECT FROM realtime_dead_letters AS l WHERE l.event_id = r.id OFFSET 0)
+    AND NOT EXISTS (SELECT FROM realtime_redeliveries AS q
+                    WHERE q.event_id = r.id AND q.next_attempt_at IS NOT NULL OFFSET 0)"""
 _LETTERS = """
 INSERT INTO realtime_dead_letters (event_id, user_id, reason, attempts)
 SELECT c.id, c.user_id, 'expired', c.attempts FROM changed AS c {where} ON CONFLICT DO NOTHING"""
@@ -109,7 +113,9 @@ EXPIRE_EVENTS = Sweep(
     _sweep(
         "realtime_events",
         old=f"r.created_at < {_BEFORE}",
-        wanted=f"(NOT r.delivered AND r.settled_as IS NULL AND r.created_at < {_BEFORE})",
+        # What was redriven has its time again; it is old all the same, since the walk goes by id.
+        wanted=f"""(NOT r.delivered AND r.settled_as IS NULL AND r.created_at < {_BEFORE}
+                    AND coalesce(r.redriven_at, r.created_at) < {_BEFORE})""",
         change="""
             UPDATE realtime_events AS r SET settled_as = 'expired', next_attempt_at = NULL
             FROM mine WHERE r.id = mine.id RETURNING r.id, r.user_id, r.attempts""",
@@ -133,8 +139,9 @@ PURGE_EVENTS = Sweep(
         old=f"r.created_at < {_BEFORE}",
         # The predecessor kept no time of delivery.
         wanted=f"""(r.created_at < {_BEFORE} AND (r.delivered OR r.settled_as IS NOT NULL)
-                    AND coalesce(r.delivered_at, r.created_at) < {_BEFORE} AND {_UNLETTERED})""",
-        change=_delete("realtime_events", "coalesce(r.delivered_at, r.created_at) AS at"),
+                    AND coalesce(r.delivered_at, r.created_at) < {_BEFORE} AND {_NOBODY_NEEDS_IT})""",
+        # Whoever was there between its writing and its redriving has not seen it either.
+        change=_delete("realtime_events", "coalesce(r.delivered_at, r.redriven_at, r.created_at) AS at"),
         then={"purged": _PURGED},
     ),
 )
@@ -143,7 +150,8 @@ PURGE_SYNC_ROWS = Sweep(
     _sweep(
         "sync_queue",
         old=f"r.created_at < {_BEFORE}",
-        wanted=f"(r.synced AND coalesce(r.synced_at, r.created_at) < {_BEFORE})",
+        wanted=f"""(r.synced AND coalesce(r.synced_at, r.created_at) < {_BEFORE}
+                    AND {_NOBODY_NEEDS_IT})""",
         change=_delete("sync_queue", "coalesce(r.synced_at, r.created_at) AS at"),
         then={"purged": _PURGED},
     ),
@@ -156,6 +164,27 @@ PURGE_DEAD_LETTERS = Sweep(
         wanted=f"(r.dead_at < {_BEFORE})",
         change=_delete("realtime_dead_letters", "r.id"),
         then={},
+    ),
+)
+PURGE_REDELIVERIES = Sweep(
+    Turn.PURGE,
+    _sweep(
+        "realtime_redeliveries",
+        old=f"r.first_at < {_BEFORE}",
+        wanted=f"(r.first_at < {_BEFORE})",
+        change=_delete(
+            "realtime_redeliveries",
+            "r.event_id, r.user_id, r.device_id, r.attempts + r.nacks AS attempts, r.detail,"
+            " r.next_attempt_at",
+        ),
+        then={
+            "letters": """
+                INSERT INTO realtime_dead_letters (event_id, user_id, device_id, reason, detail, attempts)
+                SELECT c.event_id, c.user_id, c.device_id, 'expired', c.detail, c.attempts FROM changed AS c
+                WHERE c.device_id IS NOT NULL AND c.next_attempt_at IS NOT NULL
+                  AND realtime_is_redrivable(c.event_id, c.device_id)
+                ON CONFLICT DO NOTHING"""
+        },
     ),
 )
 PURGE_COMMANDS = Sweep(

@@ -64,18 +64,27 @@ class StaleRows:
             return await connection.fetch(self.take, ids, patience.stale_after, patience.at_most)
 
 
-def _find(table: str, pending: str, origin: str) -> str:
+# What a device could not process is sent again in its own time, or not at all until somebody redrives it.
+# Looked up for each row, as in `retention`.
+_NOBODYS = """
+      NOT EXISTS (SELECT FROM realtime_redeliveries AS q
+                  WHERE q.event_id = {row}.id AND q.next_attempt_at IS NOT NULL OFFSET 0)
+      AND NOT EXISTS (SELECT FROM realtime_dead_letters AS l WHERE l.event_id = {row}.id OFFSET 0)"""
+
+
+def _find(table: str, pending: str, origin: str, since: str) -> str:
     return f"""
 SELECT due.id, due.xid, u.user_id, due.origin, due.size
 FROM unnest($1::text[]) AS u(user_id)
 CROSS JOIN LATERAL (
     SELECT p.id, p.xid, p.origin, octet_length(p.payload::text) AS size
     FROM (
-        SELECT r.id, r.xid, {origin} AS origin, r.payload, r.created_at, r.next_attempt_at
+        SELECT r.id, r.xid, {origin} AS origin, r.payload, {since} AS since, r.next_attempt_at
         FROM {table} AS r WHERE r.user_id = u.user_id AND {pending} ORDER BY r.id LIMIT $3
     ) AS p
-    WHERE p.created_at < statement_timestamp() - make_interval(secs => $2)
+    WHERE p.since < statement_timestamp() - make_interval(secs => $2)
       AND (p.next_attempt_at IS NULL OR p.next_attempt_at <= statement_timestamp())
+      AND {_NOBODYS.format(row="p")}
     LIMIT $4
 ) AS due"""
 
@@ -86,7 +95,7 @@ WITH mine AS MATERIALIZED (
     SELECT r.id FROM {table} AS r
     WHERE r.id = ANY($1::bigint[]) AND {pending}
       AND (r.next_attempt_at IS NULL OR r.next_attempt_at <= statement_timestamp())
-      AND NOT realtime_user_erased(r.user_id)
+      AND NOT realtime_user_erased(r.user_id) AND {_NOBODYS.format(row="r")}
     ORDER BY r.id FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE {table} AS r
@@ -107,7 +116,10 @@ _PENDING_SYNC = "NOT r.synced"
 EVENTS = StaleRows(
     "event",
     mobile_only=False,
-    find=_find("realtime_events", _PENDING_EVENT, "NULL::bigint"),
+    # The tail sends what was redriven, as it sends what is new; here it is the second attempt.
+    find=_find(
+        "realtime_events", _PENDING_EVENT, "NULL::bigint", since="coalesce(r.redriven_at, r.created_at)"
+    ),
     take=_take(
         "realtime_events",
         _PENDING_EVENT,
@@ -119,6 +131,6 @@ EVENTS = StaleRows(
 SYNC_ROWS = StaleRows(
     "sync row",
     mobile_only=True,
-    find=_find("sync_queue", _PENDING_SYNC, "r.device_id"),
+    find=_find("sync_queue", _PENDING_SYNC, "r.device_id", since="r.created_at"),
     take=_take("sync_queue", _PENDING_SYNC, "s", "action_type", "r.device_id"),
 )

@@ -204,7 +204,7 @@ realtime_dead_letters = Table(
     UniqueConstraint(
         "event_id", "device_id", name="realtime_dead_letters_event_device", postgresql_nulls_not_distinct=True
     ),
-    Index("realtime_dead_letters_user", "user_id", "dead_at"),
+    Index("realtime_dead_letters_user", "user_id", "id"),
 )
 
 realtime_redeliveries = Table(

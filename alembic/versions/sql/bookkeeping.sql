@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS @schema@.realtime_dead_letters (
     -- Also the index by event.
     CONSTRAINT realtime_dead_letters_event_device UNIQUE NULLS NOT DISTINCT (event_id, device_id)
 );
-CREATE INDEX IF NOT EXISTS realtime_dead_letters_user ON @schema@.realtime_dead_letters (user_id, dead_at);
+CREATE INDEX IF NOT EXISTS realtime_dead_letters_user ON @schema@.realtime_dead_letters (user_id, id);
 
 -- What a device, or a user's connections without one, had and did not acknowledge: how often it was in the way when
 -- a connection ended (attempts), how often it could not be processed (nacks), and when it is sent again although
@@ -80,19 +80,27 @@ INSERT INTO @schema@.realtime_retention DEFAULT VALUES ON CONFLICT DO NOTHING;
 -- is unlogged and is seen at once; it starts at "always", so that a database nobody serves yet still rings.
 CREATE UNLOGGED SEQUENCE IF NOT EXISTS @schema@.realtime_ring_until MINVALUE 0 START 9223372036854775807;
 
--- What each device has got, as an operator asks for it: a position covers an event, or nothing does.
+-- What each device has got, as an operator asks for it. What it could not process says more than its position, which
+-- has gone on; a letter of the whole user says less, since a device may have been there before.
 CREATE OR REPLACE VIEW @schema@.realtime_delivery AS
 SELECT e.id AS event_id,
        e.user_id,
        d.id AS device_id,
        d.platform,
        CASE
+           WHEN EXISTS (
+               SELECT FROM @schema@.realtime_redeliveries r
+               WHERE r.event_id = e.id AND r.device_id = d.id AND r.next_attempt_at IS NOT NULL
+           ) THEN 'pending'
+           WHEN EXISTS (
+               SELECT FROM @schema@.realtime_dead_letters l WHERE l.event_id = e.id AND l.device_id = d.id
+           ) THEN 'dead'
            WHEN pg_visible_in_snapshot(e.xid, d.position_seen)
                OR (e.id <= d.position_after_id AND pg_visible_in_snapshot(e.xid, d.position_reading))
                THEN 'received'
-           WHEN EXISTS (
-               SELECT FROM @schema@.realtime_dead_letters l
-               WHERE l.event_id = e.id AND (l.device_id = d.id OR l.device_id IS NULL)
+           -- A letter of an event that somebody had is about connections without a device.
+           WHEN e.settled_as IS NOT NULL AND EXISTS (
+               SELECT FROM @schema@.realtime_dead_letters l WHERE l.event_id = e.id AND l.device_id IS NULL
            ) THEN 'dead'
            ELSE 'pending'
        END AS state,

@@ -275,6 +275,122 @@ BEGIN
 END
 $$;
 
+-- Whether what was given up can be sent again: to a device, or with null to the whole user. Its row is there, the
+-- user was not deleted and may see it still, the device is the user's still, and no newer event replaced it.
+CREATE OR REPLACE FUNCTION @schema@.realtime_is_redrivable(event_id bigint, device_id bigint) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM @schema@.realtime_events e
+        WHERE e.id = realtime_is_redrivable.event_id
+          AND (e.settled_as IS NULL OR e.settled_as IN ('expired', 'dead'))
+          AND (realtime_is_redrivable.device_id IS NULL OR EXISTS (
+              SELECT FROM @schema@.users_devices d
+              WHERE d.id = realtime_is_redrivable.device_id AND d.user_id = e.user_id
+          ))
+          AND e.user_id IS NOT NULL AND NOT @schema@.realtime_user_erased(e.user_id)
+          AND EXISTS (SELECT @schema@.realtime_may_see(ARRAY[e.id]))
+    ) OR EXISTS (
+        SELECT FROM @schema@.sync_queue s
+        JOIN @schema@.users_devices d ON d.user_id = s.user_id
+        WHERE s.id = realtime_is_redrivable.event_id AND d.id = realtime_is_redrivable.device_id
+    )
+$$;
+
+-- Dead letters above `after_id` in the order of their ids, at most 1000: of everybody, or of one user. Never a payload.
+-- `event_type` is 'sync' for a row of sync_queue; it and `created_at` are null when the row is gone.
+CREATE OR REPLACE FUNCTION @schema@.realtime_list_dead_letters(
+    of_user text DEFAULT NULL, after_id bigint DEFAULT 0, at_most integer DEFAULT 100
+) RETURNS TABLE (
+    id bigint, event_id bigint, user_id text, device_id bigint, reason text, detail text, attempts integer,
+    dead_at timestamptz, event_type text, created_at timestamptz, is_redrivable boolean
+)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+    WITH chosen AS MATERIALIZED (
+        (SELECT l.* FROM @schema@.realtime_dead_letters l
+         WHERE of_user IS NULL AND l.id > after_id
+         ORDER BY l.id LIMIT least(greatest(at_most, 0), 1000))
+        UNION ALL
+        (SELECT l.* FROM @schema@.realtime_dead_letters l
+         WHERE l.user_id = of_user AND l.id > after_id
+         ORDER BY l.id LIMIT least(greatest(at_most, 0), 1000))
+    )
+    SELECT c.id, c.event_id, c.user_id, c.device_id, c.reason, c.detail, c.attempts, c.dead_at,
+           coalesce(e.event_type, CASE WHEN s.id IS NOT NULL THEN 'sync' END),
+           coalesce(e.created_at, s.created_at),
+           @schema@.realtime_is_redrivable(c.event_id, c.device_id)
+    FROM chosen c
+    LEFT JOIN @schema@.realtime_events e ON e.id = c.event_id
+    LEFT JOIN @schema@.sync_queue s ON s.id = c.event_id
+    ORDER BY c.id
+$$;
+
+-- Set what a dead letter is about on its way again and remove the letter; false, with the letter left as it is, when
+-- that cannot be done (see `is_redrivable`). Nobody is waited for: raises 55P03 when somebody holds what it needs.
+--
+-- What was given up for one device is due to that device only. An event that was given up for the whole user becomes
+-- as if written now, but for its id and timestamp: by its new xid it is unseen to every position.
+CREATE OR REPLACE FUNCTION @schema@.realtime_redrive(letter_id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+SET lock_timeout = '500ms'
+AS $$
+DECLARE
+    letter record;
+    owner text;
+BEGIN
+    SELECT l.event_id, l.device_id INTO letter
+    FROM @schema@.realtime_dead_letters l WHERE l.id = letter_id FOR UPDATE NOWAIT;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF letter.device_id IS NULL THEN
+        -- Held before it is judged, so that it stays as it was judged.
+        SELECT e.user_id INTO owner
+        FROM @schema@.realtime_events e WHERE e.id = letter.event_id FOR UPDATE NOWAIT;
+    ELSE
+        SELECT d.user_id INTO owner FROM @schema@.users_devices d WHERE d.id = letter.device_id;
+    END IF;
+    IF NOT @schema@.realtime_is_redrivable(letter.event_id, letter.device_id) THEN
+        RETURN false;
+    END IF;
+    IF letter.device_id IS NULL THEN
+        UPDATE @schema@.realtime_events e
+        SET settled_as = NULL, delivered = false, delivered_at = NULL, attempts = 0, next_attempt_at = NULL,
+            redriven_at = clock_timestamp(), xid = pg_current_xact_id()
+        WHERE e.id = letter.event_id;
+        -- Every device gets it now, those too that gave it up before.
+        DELETE FROM @schema@.realtime_redeliveries r WHERE r.event_id = letter.event_id;
+        DELETE FROM @schema@.realtime_dead_letters l WHERE l.event_id = letter.event_id;
+        PERFORM @schema@.realtime_wake('realtime_events', owner);
+    ELSE
+        INSERT INTO @schema@.realtime_redeliveries (event_id, user_id, device_id, first_at, next_attempt_at)
+        VALUES (letter.event_id, owner, letter.device_id, now(), now())
+        ON CONFLICT ON CONSTRAINT realtime_redeliveries_event_device DO UPDATE
+        SET attempts = 0, nacks = 0, detail = NULL, first_at = now(), next_attempt_at = now();
+        DELETE FROM @schema@.realtime_dead_letters l WHERE l.id = letter_id;
+    END IF;
+    RETURN true;
+END
+$$;
+
+-- Redrive up to `at_most` dead letters of a user, the first ones first; returns how many that were.
+CREATE OR REPLACE FUNCTION @schema@.realtime_redrive_all(of_user text, at_most integer DEFAULT 1000)
+RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+    WITH chosen AS MATERIALIZED (
+        SELECT l.id FROM @schema@.realtime_dead_letters l
+        WHERE l.user_id = of_user AND @schema@.realtime_is_redrivable(l.event_id, l.device_id)
+        ORDER BY l.id LIMIT greatest(at_most, 0)
+    )
+    SELECT count(*) FROM chosen WHERE @schema@.realtime_redrive(chosen.id)
+$$;
+
 -- The triggers' functions. A host's write never fails because of us: what could not be delivered is passed over.
 
 CREATE OR REPLACE FUNCTION @schema@.notify_mood_event() RETURNS trigger
@@ -411,6 +527,8 @@ BEGIN
 END
 $$;
 
+-- What is still due to the device is left to retention: the host deletes users through this trigger, and must not meet
+-- a row that the service holds.
 CREATE OR REPLACE FUNCTION @schema@.notify_device_removed() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = @schema@, pg_temp
@@ -434,6 +552,10 @@ REVOKE ALL ON FUNCTION
     @schema@.realtime_user_erased(text),
     @schema@.realtime_may_see(bigint[]),
     @schema@.realtime_erase(integer, bigint),
+    @schema@.realtime_is_redrivable(bigint, bigint),
+    @schema@.realtime_list_dead_letters(text, bigint, integer),
+    @schema@.realtime_redrive(bigint),
+    @schema@.realtime_redrive_all(text, integer),
     @schema@.notify_mood_event(),
     @schema@.notify_chat_event(),
     @schema@.notify_journal_event(),

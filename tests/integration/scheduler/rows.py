@@ -59,6 +59,27 @@ async def add_letter(
     )
 
 
+async def add_redelivery(
+    host: asyncpg.Connection,
+    event_id: int,
+    user_id: str,
+    *,
+    days: float = 0,
+    device_id: int | None = None,
+    pending: bool = True,
+) -> None:
+    """Add a record of a row that a device did not take, first so many days ago; pending ones are due now."""
+    await host.execute(
+        "INSERT INTO realtime_redeliveries (event_id, user_id, device_id, attempts, nacks, first_at, next_attempt_at)"
+        " VALUES ($1, $2, $3, 1, 2, now() - make_interval(secs => $4 * 86400), CASE WHEN $5 THEN now() END)",
+        event_id,
+        user_id,
+        device_id,
+        days,
+        pending,
+    )
+
+
 async def add_device(
     host: asyncpg.Connection, user_id: str, platform: str = "ios", *, days: float = 0
 ) -> tuple[int, str]:

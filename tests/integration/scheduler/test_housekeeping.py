@@ -18,6 +18,7 @@ from tests.integration.scheduler.rows import (
     add_event,
     add_letter,
     add_many_events,
+    add_redelivery,
     add_sync_row,
     ids,
     letters,
@@ -55,6 +56,28 @@ class TestExpire:
             "SELECT id, next_attempt_at FROM realtime_events WHERE settled_as = 'expired'"
         )
         assert [tuple(row) for row in settled] == [(old, None)]
+
+    @pytest.mark.every_major
+    async def test_what_was_redriven_has_its_time_again(self, host: asyncpg.Connection, pool: Pool) -> None:
+        """Thirty days from then; and it ends no walk for those that lie behind it."""
+        user = await add_user(host)
+        redriven, old = [await add_event(host, user, days=40) for _ in range(2)]
+        await Expire(pool, AGES).run()
+        letter = await host.fetchval("SELECT id FROM realtime_dead_letters WHERE event_id = $1", redriven)
+        assert await host.fetchval("SELECT realtime_redrive($1)", letter)
+        await host.execute("UPDATE realtime_events SET settled_as = NULL WHERE id = $1", old)
+        await host.execute("DELETE FROM realtime_dead_letters")
+        await host.execute("UPDATE realtime_events SET redriven_at = redriven_at - interval '29 days'")
+
+        async with pool.driver() as connection:
+            first = await retention.EXPIRE_EVENTS.batch(connection, 0, AGES.undelivered, examined=1)
+            assert first == retention.Batch(0, redriven)
+        await Expire(pool, AGES).run()
+        assert [row["event_id"] for row in await letters(host)] == [old]
+
+        await host.execute("UPDATE realtime_events SET redriven_at = redriven_at - interval '2 days'")
+        await Expire(pool, AGES).run()
+        assert [row["event_id"] for row in await letters(host)] == [redriven, old]
 
     @pytest.mark.every_major
     async def test_a_sync_row_that_no_device_came_for_goes_with_a_dead_letter(
@@ -134,6 +157,68 @@ class TestPurge:
 
         assert await ids(host) == listed
         assert [row["event_id"] for row in await letters(host)] == listed
+
+    @pytest.mark.every_major
+    async def test_what_a_device_is_still_to_be_sent_again_is_kept(
+        self, host: asyncpg.Connection, pool: Pool
+    ) -> None:
+        """Events and sync rows, while the record or the letter of it is; one that only counts keeps nothing."""
+        user = await add_user(host)
+        device_id, _ = await add_device(host, user)
+        kept, counted = [await add_event(host, user, days=60, delivered=60) for _ in range(2)]
+        rows = [await add_sync_row(host, user, days=60, synced=60) for _ in range(3)]
+        for row in (kept, rows[0]):
+            await add_redelivery(host, row, user, device_id=device_id)
+        await add_redelivery(host, counted, user, device_id=device_id, pending=False)
+        await add_letter(host, rows[1], device_id=device_id)
+
+        await Purge(pool, AGES).run()
+
+        assert await ids(host) == [kept]
+        assert await ids(host, "sync_queue") == rows[:2]
+        assert len(await ids(host, "realtime_redeliveries")) == 3
+
+    @pytest.mark.every_major
+    async def test_what_was_never_taken_becomes_a_dead_letter_in_the_end(
+        self, host: asyncpg.Connection, pool: Pool
+    ) -> None:
+        """Ninety days after the first time, when it was still due to a device that is there; the event stays."""
+        user = await add_user(host)
+        device_id, _ = await add_device(host, user)
+        events = [await add_event(host, user, days=100, delivered=100) for _ in range(4)]
+        await add_redelivery(host, events[0], user, days=91, device_id=device_id)
+        await add_redelivery(host, events[1], user, days=91, device_id=device_id, pending=False)
+        await add_redelivery(host, events[2], user, days=91, device_id=device_id + 1)
+        await add_redelivery(host, events[3], user, days=89, device_id=device_id)
+
+        await Purge(pool, AGES).run()
+
+        assert await letters(host) == [
+            {
+                "event_id": events[0],
+                "user_id": user,
+                "device_id": device_id,
+                "reason": "expired",
+                "attempts": 3,
+            }
+        ]
+        assert await ids(host) == [events[0], events[3]]
+        assert len(await ids(host, "realtime_redeliveries")) == 1
+
+    async def test_whoever_came_before_an_event_was_redriven_is_told_when_it_goes(
+        self, host: asyncpg.Connection, pool: Pool
+    ) -> None:
+        """It was new to him, however long ago it was written."""
+        event = await add_event(host, await add_user(host), days=130, settled_as="expired")
+        redriven_at = await host.fetchval(
+            "UPDATE realtime_events SET redriven_at = now() - interval '95 days' WHERE id = $1 RETURNING redriven_at",
+            event,
+        )
+
+        await Purge(pool, AGES).run()
+
+        assert await ids(host) == []
+        assert await purged_through(host) == redriven_at
 
     async def test_rows_of_the_predecessor_go_by_when_they_were_written(
         self, host: asyncpg.Connection, pool: Pool

@@ -35,6 +35,10 @@ async def fill(host: asyncpg.Connection, events: int) -> None:
         " SELECT id, user_id, 'expired' FROM realtime_events WHERE id % 100 = 0"
     )
     await host.execute(
+        "INSERT INTO realtime_redeliveries (event_id, user_id, next_attempt_at)"
+        " SELECT id, user_id, now() FROM realtime_events WHERE id % 100 = 50"
+    )
+    await host.execute(
         """
         INSERT INTO users (id) SELECT 'user-' || n FROM generate_series(0, 1999) AS n;
         INSERT INTO users_devices (user_id, device_token, platform)
@@ -101,7 +105,8 @@ async def test_every_job_reads_a_million_events_by_index(host: asyncpg.Connectio
             assert scans_of_all(plan) == set()
             # Those examined, and once more those that are locked, and changed.
             assert looked_at(plan, "realtime_events") <= retention.EXAMINED + 2 * retention.CHANGED
-            assert looked_at(plan, "realtime_dead_letters") <= retention.EXAMINED + retention.CHANGED
+            for table in ("realtime_dead_letters", "realtime_redeliveries"):
+                assert looked_at(plan, table) <= retention.EXAMINED + retention.CHANGED
 
     plan = await explain(pool, retention.EXPIRE_SYNC_ROWS.statement, 0, *limits, 30 * DAY)
     assert scans_of_all(plan) == set()
@@ -117,6 +122,7 @@ async def test_every_job_reads_a_million_events_by_index(host: asyncpg.Connectio
     assert scans_of_all(plan) == set()
     assert "realtime_events_pending" in json.dumps(plan)
     assert 0 < looked_at(plan, "realtime_events") <= pending
+    assert looked_at(plan, "realtime_dead_letters") + looked_at(plan, "realtime_redeliveries") <= pending
 
     due = tuple(
         row[0] for row in await host.fetch("SELECT id FROM realtime_events WHERE NOT delivered LIMIT 500")
@@ -144,7 +150,7 @@ async def test_a_walk_through_old_rows_stays_linear(host: asyncpg.Connection, po
             after_id = batch.after_id
 
     old, left = await host.fetchrow(
-        "SELECT count(*), count(*) FILTER (WHERE delivered AND id % 100 > 0)"
+        "SELECT count(*), count(*) FILTER (WHERE delivered AND id % 50 > 0)"
         " FROM realtime_events WHERE created_at < now() - interval '7 days'"
     )
     tenth = len(costs) // 10

@@ -16,7 +16,7 @@ from app.store.database import Database as Pool
 from app.store.stale import EVENTS, SYNC_ROWS, Patience, StaleRows
 from tests.integration.scheduler.clients import connect, connect_live, eventually, is_live
 from tests.integration.scheduler.conftest import StartService
-from tests.integration.scheduler.rows import add_device
+from tests.integration.scheduler.rows import add_device, add_letter, add_redelivery
 from tests.support.host import add_user, delete_user, log_mood, log_moods, queue_sync
 
 TABLES = {EVENTS.noun: ("realtime_events", "delivered"), SYNC_ROWS.noun: ("sync_queue", "synced")}
@@ -157,6 +157,47 @@ async def stale_mood(host: asyncpg.Connection, user_id: str) -> int:
     await log_mood(host, user_id)
     await age(host, EVENTS)
     return await host.fetchval("SELECT max(id) FROM realtime_events")
+
+
+@pytest.mark.every_major
+async def test_what_was_redriven_is_stale_as_long_after_that(host: asyncpg.Connection, pool: Pool) -> None:
+    """The tail sends it as if it were new; only when it does not arrive is it sent again."""
+    user = await add_user(host)
+    row_id = await stale_mood(host, user)
+    async with pool.driver() as connection:
+        await host.execute("UPDATE realtime_events SET redriven_at = now() - interval '29 seconds'")
+        assert await EVENTS.candidates(connection, [user], Patience(30)) == []
+
+        await host.execute("UPDATE realtime_events SET redriven_at = now() - interval '31 seconds'")
+        found = await EVENTS.candidates(connection, [user], Patience(30))
+
+    assert [row.id for row in found] == [row_id]
+
+
+@pytest.mark.every_major
+@pytest.mark.parametrize("rows", [EVENTS, SYNC_ROWS], ids=lambda rows: rows.noun)
+async def test_what_a_device_could_not_process_is_not_sent_again_out_of_turn(
+    host: asyncpg.Connection, pool: Pool, rows: StaleRows
+) -> None:
+    """Neither what waits for its time nor what was given up; what was only counted is."""
+    user = await add_user(host)
+    device_id, _ = await add_device(host, user)
+    write = log_mood if rows is EVENTS else queue_sync
+    for _ in range(4):
+        await write(host, user)
+    await age(host, rows)
+    table, _ = TABLES[rows.noun]
+    ids = [row[0] for row in await host.fetch(f"SELECT id FROM {table} ORDER BY id")]
+    async with pool.driver() as connection:
+        assert [one.id for one in await rows.candidates(connection, [user], Patience())] == ids
+        await add_redelivery(host, ids[0], user, device_id=device_id)
+        await add_letter(host, ids[1], device_id=device_id)
+        await add_redelivery(host, ids[2], user, device_id=device_id, pending=False)
+
+        found = await rows.candidates(connection, [user], Patience())
+        claimed = await rows.claim(connection, ids, Patience())
+
+    assert [one.id for one in found] == [row[1] for row in claimed] == ids[2:]
 
 
 @pytest.mark.parametrize(

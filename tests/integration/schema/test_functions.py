@@ -399,6 +399,26 @@ async def test_erasure_goes_in_batches_and_ends(connection: asyncpg.Connection) 
     assert await connection.fetchval("SELECT array_agg(user_id) FROM realtime_dead_letters") == ["bob", "bob"]
 
 
+async def test_erasure_takes_what_was_to_be_sent_again(connection: asyncpg.Connection) -> None:
+    """A deletion does not count as seen to before it is gone, and others keep theirs."""
+    for user in ("ann", "bob"):
+        await host.add_user(connection, user)
+        await connection.execute(
+            "INSERT INTO realtime_redeliveries (event_id, user_id) VALUES (nextval('realtime_id_seq'), $1)",
+            user,
+        )
+    await host.delete_user(connection, "ann")
+    erased = "SELECT detail -> 'erased' FROM realtime_commands WHERE kind = 'user_deleted'"
+
+    await connection.execute("SELECT realtime_erase(0, 0)")
+    await connection.execute("SELECT realtime_erase(0, 0)")
+    assert await connection.fetchval(erased) is None
+    while await connection.fetchval(erased) is None:
+        await connection.execute("SELECT realtime_erase(100, 0)")
+
+    assert await connection.fetchval("SELECT array_agg(user_id) FROM realtime_redeliveries") == ["bob"]
+
+
 async def test_erasure_spares_what_a_returned_user_got_since(connection: asyncpg.Connection) -> None:
     """The same id may belong to somebody else now; only older rows go."""
     await host.add_user(connection, "ann")
@@ -475,47 +495,6 @@ async def test_leaving_a_room_is_a_command(connection: asyncpg.Connection) -> No
         ("left_room", "ann", room),
         ("left_room", "bob", room),
         ("left_room", "cleo", room),
-    ]
-
-
-async def test_the_delivery_view_tells_what_each_device_has(connection: asyncpg.Connection) -> None:
-    """Received by a whole snapshot or up to an id of another, dead by letter, otherwise pending."""
-    await host.add_user(connection, "ann")
-    for _ in range(4):
-        await host.log_mood(connection, "ann")
-    ids = [row["id"] for row in await connection.fetch("SELECT id FROM realtime_events ORDER BY id")]
-    after_first = await connection.fetchval(
-        "SELECT (xid::text || ':' || xid::text || ':')::pg_snapshot::text FROM realtime_events WHERE id = $1",
-        ids[1],
-    )
-    await connection.execute(
-        "INSERT INTO users_devices"
-        " (user_id, device_token, platform, position_seen, position_reading, position_after_id)"
-        " VALUES ('ann', 'phone', 'ios', ($1::text)::pg_snapshot, pg_current_snapshot(), $2),"
-        " ('ann', 'new', 'web', NULL, NULL, NULL)",
-        after_first,
-        ids[1],
-    )
-    await connection.execute(
-        "INSERT INTO realtime_dead_letters (event_id, device_id, user_id, reason)"
-        " SELECT $1, id, 'ann', 'nacked' FROM users_devices WHERE device_token = 'phone'",
-        ids[2],
-    )
-    await connection.execute(
-        "INSERT INTO realtime_dead_letters (event_id, user_id, reason) VALUES ($1, 'ann', 'expired')", ids[3]
-    )
-
-    rows = await connection.fetch("SELECT platform, state FROM realtime_delivery ORDER BY platform, event_id")
-
-    assert [tuple(row) for row in rows] == [
-        ("ios", "received"),
-        ("ios", "received"),
-        ("ios", "dead"),
-        ("ios", "dead"),
-        ("web", "pending"),
-        ("web", "pending"),
-        ("web", "pending"),
-        ("web", "dead"),
     ]
 
 

@@ -29,6 +29,10 @@ CALLS = (
     "realtime_publish('ann', 'badge', '{}')",
     "realtime_wake('mood_events', 'ann')",
     "realtime_erase(10, 0)",
+    "realtime_is_redrivable(1, 1)",
+    "realtime_list_dead_letters()",
+    "realtime_redrive(1)",
+    "realtime_redrive_all('ann')",
     "realtime_user_erased('ann')",
     "realtime_may_see('{1}')",
     "realtime_timestamp(now())",
@@ -47,13 +51,15 @@ TRIGGER_FUNCTIONS = (
 )
 
 
-def grant(database: Database, host_role: str, service_role: str) -> None:
+def grant(database: Database, host_role: str, service_role: str, operator_role: str | None = None) -> None:
     """Run ops/grants.sql as its head says."""
+    operator = () if operator_role is None else ("-v", f"operator_role={operator_role}")
     subprocess.run(
         [
             database.cluster.binaries.program("psql"),
             *("-Xq", "-d", database.url, "-f", ROOT / "ops" / "grants.sql"),
             *("-v", f"host_role={host_role}", "-v", f"service_role={service_role}"),
+            *operator,
         ],
         check=True,
         env={**os.environ, "PGOPTIONS": ""},
@@ -196,6 +202,8 @@ async def test_the_grants_let_a_host_publish_and_queue_and_nothing_else(
         "UPDATE sync_queue SET synced = true",
         "SELECT setval('realtime_id_seq', 1)",
         "SELECT realtime_erase(1, 0)",
+        "SELECT realtime_list_dead_letters()",
+        "SELECT realtime_redrive(1)",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await api.execute(statement)
@@ -241,6 +249,28 @@ async def test_the_grants_let_the_service_work_without_any_right_on_host_tables(
                 await service.execute(statement)
 
 
+async def test_an_operator_lists_and_redrives_and_sees_nothing_else(
+    database: Database, new_role: Role
+) -> None:
+    """The role of its own that ops/grants.sql gives when it is told one."""
+    operator_role = await new_role("operator")
+    grant(database, await new_role("host"), await new_role("service"), operator_role)
+    operator = await database.connect(user=operator_role)
+
+    for call in ("realtime_list_dead_letters()", "realtime_redrive(1)", "realtime_redrive_all('ann')"):
+        await operator.execute(f"SELECT {call}")
+    await operator.execute("SELECT FROM realtime_delivery")
+
+    for statement in (
+        *(f"SELECT FROM {table}" for table in OUR_TABLES if table != "realtime_delivery"),
+        "SELECT realtime_publish('ann', 'badge', '{}')",
+        "SELECT realtime_erase(1, 0)",
+        "SELECT FROM users",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await operator.execute(statement)
+
+
 async def test_the_grants_can_be_given_again(database: Database, new_role: Role) -> None:
     """After every migration they are simply run once more."""
     roles = await new_role("host"), await new_role("service")
@@ -258,7 +288,7 @@ async def test_every_function_of_ours_is_closed_and_fixed(database: Database) ->
         " FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
     )
 
-    assert len(rows) == 14
+    assert len(rows) == 18
     assert not any(row["open"] for row in rows)
     for row in rows:
         if row["prosecdef"]:
