@@ -46,6 +46,7 @@ from app.store import bells
 from app.store.database import Database, address
 from app.store.inspection import Findings
 from app.store.processes import Process
+from app.store.redeliveries import Persistence
 from app.store.stale import Patience
 from app.sync.acks import Acks
 from app.sync.endpoints import Sync
@@ -81,7 +82,10 @@ class Service:
         self.database = Database(url, size=settings.pool_size)
         self.hub = Hub(on_user_deleted=lambda: self.scheduler.hasten(ERASE))
         self.receipts = Receipts(
-            self.database, interval=settings.receipts_interval, batch=settings.receipts_batch
+            self.database,
+            interval=settings.receipts_interval,
+            batch=settings.receipts_batch,
+            persistence=Persistence(first_pause=settings.nack_pause),
         )
         self.registry = Registry(self.database)
         self.waiters = Waiters()
@@ -315,6 +319,7 @@ def _limits(settings: Settings) -> Limits:
         heartbeat_interval=settings.heartbeat_interval,
         heartbeat_patience=settings.heartbeat_patience,
         takes_nothing_after=settings.takes_nothing_after,
+        ack_timeout=settings.ack_timeout,
         inbound_rate=settings.inbound_rate,
     )
 

@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     """Of silence after which an SSE stream gets a comment."""
     sse_confirmed_after: Seconds = 60.0
     """How long an SSE stream must live on after a message for it to count as delivered."""
+    ack_timeout: Seconds = 60.0
+    """How long a client that acks may acknowledge nothing before the oldest message is sent again."""
+    nack_pause: Seconds = 5.0
+    """Before a refused message is sent again for the first time; doubles with each refusal."""
     handshake_timeout: Seconds = 10.0
     drain_window: Seconds = 8.0
     message_size: PositiveInt = 64 << 10

@@ -10,10 +10,16 @@ from app.core.position import Position
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this event or sync row; `position` is what the client has with it, if it asked for that."""
+    """Send this event or sync row.
+
+    `position` is what the client has with it, if it asked for that; `number` its sequence number and
+    `again` whether it has been sent before, if the client acks.
+    """
 
     message: Message
     position: Position | None = None
+    number: int | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +58,23 @@ class NextPage:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """These rows have reached the user; `position` is what the reader has now, if it moved."""
+    """These rows have reached the user; `position` is what the reader has now, if it moved.
+
+    `redelivered` are those among them that were marked as to be sent again.
+    """
 
     events: tuple[int, ...]
     sync_rows: tuple[int, ...]
     position: Position | None
+    redelivered: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The client has this row and cannot process it: it is to be sent again later."""
+
+    message: Message
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +85,4 @@ class Close:
     reason: str
 
 
-Action = Send | Answer | Complain | SendPing | StartRead | NextPage | Confirmed | Close
+Action = Send | Answer | Complain | SendPing | StartRead | NextPage | Confirmed | Refused | Close

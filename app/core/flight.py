@@ -6,6 +6,7 @@ and follows the peer: one that takes a message a second is asked often enough to
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from app.core.messages import Message
 from app.core.position import Pass
@@ -32,9 +33,19 @@ class Limits:
     heartbeat_interval: float = 20.0
     heartbeat_patience: float = 20.0
     takes_nothing_after: float = 60.0
+    ack_timeout: float = 60.0
     inbound_rate: int = 20
     confirmed_after: float = 0.0
     unproven: int = 65_536
+
+
+class Due(Enum):
+    """What time asks of a connection."""
+
+    ASK = auto()
+    SEND_AGAIN = auto()
+    TOOK_NOTHING = auto()
+    SILENT = auto()
 
 
 @dataclass(slots=True)
@@ -135,6 +146,14 @@ class Flight:
         if self._entries:
             return self._progress_at + self._limits.takes_nothing_after
         return self._asked_at + self._limits.heartbeat_patience
+
+    def due(self, now: float) -> Due | None:
+        """Say what is to be done, if anything is."""
+        if now < self.deadline():
+            return None
+        if self._asked_at is None:
+            return Due.ASK
+        return Due.TOOK_NOTHING if self._entries else Due.SILENT
 
     def clear(self) -> None:
         """Forget everything: the connection has ended."""

@@ -12,6 +12,21 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Ack:
+    """The client has processed everything up to a sequence number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """The client has a message and cannot process it; `reason` is its own word for why."""
+
+    number: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A message that could not be taken; `code` and `message` go back to the client."""
 
@@ -24,10 +39,13 @@ BINARY = Rejected("binary", "Binary messages are not understood; send text.")
 TOO_LARGE = Rejected("too_large", "The message is larger than this service takes.")
 RATE_LIMITED = Rejected("rate_limited", "Too many messages in one second; slow down.")
 NO_ACK = Rejected("bad_ack", "This connection did not ask for acks; nothing was marked.")
+BAD_ACK = Rejected(
+    "bad_ack", "seq must be that of a message sent here and not yet acknowledged; nothing was marked."
+)
 NO_AUTH = Rejected("unauthorized", "This service asks for no token; the message was ignored.")
 
 
-def parse(text: str) -> Ping | Rejected:
+def parse(text: str) -> Ping | Ack | Nack | Rejected:
     """Understand one text message of a client; never raises."""
     if text in HEARTBEATS:
         return Ping()
@@ -40,12 +58,19 @@ def parse(text: str) -> Ping | Rejected:
     match message["type"]:
         case "ping" | "heartbeat":
             return Ping()
-        case "ack" | "nack":
-            return NO_ACK
+        case "ack" | "nack" as kind:
+            return _acknowledgement(kind, message)
         case "auth":
             return NO_AUTH
         case _:
-            return Rejected("unknown_type", "Unknown type; this service takes ping.")
+            return Rejected("unknown_type", "Unknown type; this service takes ping, ack and nack.")
+
+
+def _acknowledgement(kind: str, message: dict[str, object]) -> Ack | Nack | Rejected:
+    number, reason = message.get("seq"), message.get("reason")
+    if type(number) is not int or not (reason is None or isinstance(reason, str)):
+        return BAD_ACK
+    return Ack(number) if kind == "ack" else Nack(number, reason)
 
 
 class Guard:

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 class Message:
     """An event or a sync row, ready to be sent.
 
-    `id` and `xid` are the row's. `origin` is the device that uploaded a sync row, if any.
+    `id` and `xid` are the row's. `origin` is the device that uploaded a sync row, if any. `redelivered`: it
+    has been sent to this reader before, and `realtime_redeliveries` says so.
     """
 
     id: int
@@ -21,6 +22,7 @@ class Message:
     body: bytes
     is_sync: bool = False
     origin: int | None = None
+    redelivered: bool = False
 
 
 def timestamp(moment: datetime) -> str:
@@ -56,38 +58,44 @@ def connected(user_id: str, now: datetime) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What `connected` tells a client that asked for more.
+    """What `connected` tells a client that asked for positions: its own, or why it could not be resumed."""
 
-    `heartbeat_ms`: how often the server pings. `position`, `resumed` and `reason` only for a client that
-    asked for positions; `reason` says why its own could not be resumed exactly.
-    """
-
-    epoch: str
-    heartbeat_ms: int
     position: str
     resumed: bool
     reason: str | None
 
 
-def resumed(user_id: str, now: datetime, resumption: Resumption) -> bytes:
-    """The first message of a connection whose client asked for positions."""
-    return _encode(
-        {
-            "type": "connected",
-            "user_id": user_id,
-            "timestamp": timestamp(now),
-            "epoch": resumption.epoch,
-            "heartbeat_ms": resumption.heartbeat_ms,
+def connected_for_more(
+    user_id: str, now: datetime, *, epoch: str, heartbeat_ms: int, resumption: Resumption | None
+) -> bytes:
+    """The first message of a connection whose client asked for acks or positions.
+
+    `heartbeat_ms` is how often the server pings; `resumption` is None where no positions were asked for.
+    """
+    message = {
+        "type": "connected",
+        "user_id": user_id,
+        "timestamp": timestamp(now),
+        "epoch": epoch,
+        "heartbeat_ms": heartbeat_ms,
+    }
+    if resumption is not None:
+        message |= {
             "resumed": resumption.resumed,
             "reason": resumption.reason,
             "position": resumption.position,
         }
-    )
+    return _encode(message)
 
 
 def with_position(body: bytes, token: str) -> bytes:
     """The same message with a position, which is URL-safe and needs no escaping."""
     return body[:-1] + b',"position":"' + token.encode() + b'"}'
+
+
+def with_number(body: bytes, number: int, *, redelivered: bool) -> bytes:
+    """The same message as it is sent to a client that acks."""
+    return body[:-1] + b',"seq":%d,"redelivered":%b}' % (number, b"true" if redelivered else b"false")
 
 
 def pong(now: datetime) -> bytes:

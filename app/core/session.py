@@ -16,6 +16,7 @@ from dataclasses import replace
 from enum import Enum, auto
 
 from app.core import inbound
+from app.core.acks import Acks
 from app.core.actions import (
     Action,
     Answer,
@@ -23,16 +24,19 @@ from app.core.actions import (
     Complain,
     Confirmed,
     NextPage,
+    Refused,
     Send,
     SendPing,
     StartRead,
 )
 from app.core.close_codes import CloseCode
-from app.core.flight import Flight, Limits, Pace
+from app.core.flight import Due, Flight, Limits, Pace
 from app.core.messages import Message
 from app.core.position import Pass, Position
 from app.core.queue import Entry, Queue
 from app.core.unproven import Unproven
+
+TOOK_NOTHING = "took nothing, or acknowledged nothing, for too long; reconnect and resume"
 
 
 class Phase(Enum):
@@ -55,12 +59,13 @@ class _Read(Enum):
 class Session:
     """What one connection has, is owed, and is to do next.
 
-    `takes_sync` and `device_id` say which sync rows are for it; `tells_positions`, that its client
-    wants a position with every row; `is_proven`, that it gave the position itself, and so has whatever
-    that covers, delivered or not.
+    `acks`: its client acknowledges; otherwise its pongs, or time, confirm. `takes_sync` and `device_id` say
+    which sync rows are for it; `tells_positions`, that its client wants a position with every row;
+    `is_proven`, that it gave the position itself, and so has whatever that covers, delivered or not.
     """
 
     __slots__ = (
+        "_acks",
         "_flight",
         "_found_by",
         "_guard",
@@ -90,17 +95,20 @@ class Session:
         takes_sync: bool = False,
         tells_positions: bool = False,
         is_proven: bool = False,
+        acks: bool = False,
     ) -> None:
         self.phase = Phase.CATCHING_UP
         self.device_id = device_id
         self.takes_sync = takes_sync
         self._tells_positions = tells_positions
         self._limits = limits
-        self._flight = Flight(limits, pace)
+        self._acks = Acks(limits) if acks else None
+        self._flight: Flight | Acks = Flight(limits, pace) if self._acks is None else self._acks
         # A peer that cannot say what it has read says by its TCP alone that it has taken it. That makes room
         # in the window, which else would let one window out in a minute; what is confirmed is another matter,
         # and has a bound of its own.
-        self._unproven = Unproven(limits.confirmed_after, limits.unproven) if limits.confirmed_after else None
+        by_time = limits.confirmed_after and not acks
+        self._unproven = Unproven(limits.confirmed_after, limits.unproven) if by_time else None
         self._guard: inbound.Guard | None = None
 
         # What the reader has been sent; None until its first read begins.
@@ -138,6 +146,11 @@ class Session:
     def unconfirmed(self) -> list[int]:
         """Ids of what is in flight, in order."""
         return [message.id for message, _ in self._flight]
+
+    @property
+    def oldest_unacked(self) -> Message | None:
+        """What stands first among what a client that acks has not acknowledged."""
+        return self._acks.oldest if self._acks is not None else None
 
     @property
     def waiting(self) -> int:
@@ -239,20 +252,28 @@ class Session:
         """Send a stale row again, out of order, unless it is on its way already."""
         if not self._is_mine(message) or self.is_on_its_way(message.id):
             return []
-        self._ready.add(message, None)
+        self._ready.add(replace(message, redelivered=True), None)
         return self._pump(now)
 
     def receive(self, text: str, now: float) -> list[Action]:
         """Take a text message of the client."""
         if self.phase is Phase.CLOSED:
             return []
+        said = inbound.parse(text)
+        # Each of these settles something, so there are no more of them than messages were sent.
+        if isinstance(said, inbound.Ack | inbound.Nack) and (settled := self._settle(said, now)):
+            return settled
         if self._over_rate(now):
             return self._complain(inbound.RATE_LIMITED, now)
-        match inbound.parse(text):
+        match said:
             case inbound.Ping():
                 return [Answer()]
-            case problem:
-                return self._complain(problem, now)
+            case inbound.Rejected():
+                return self._complain(said, now)
+            case _ if self._acks is None:
+                return self._complain(inbound.NO_ACK, now)
+            case _:
+                return [] if settled is not None else self._complain(inbound.BAD_ACK, now)
 
     def reject(self, problem: inbound.Rejected, now: float) -> list[Action]:
         """Take a message that is no text, or too much of it."""
@@ -279,14 +300,18 @@ class Session:
         actions: list[Action] = []
         if self._unproven is not None and (proven := self._unproven.due(now)):
             actions += [*proven, *self._pump(now)]
-        if now < self._flight.deadline():
-            return actions
-        if not self._flight.is_asking:
-            return [*actions, self._ping(now)]
-        if self._flight:
-            actions += self.close(CloseCode.TOOK_NOTHING, "took nothing for too long; reconnect and resume")
-        else:
-            actions += self.close(CloseCode.INTERNAL_ERROR, "no answer to a ping")
+        match self._flight.due(now):
+            case Due.ASK:
+                actions.append(self._ping(now))
+            case Due.SEND_AGAIN if self._acks is not None:
+                message, number = self._acks.send_oldest_again(now)
+                actions.append(Send(message, self._told_position(), number, again=True))
+            case Due.TOOK_NOTHING:
+                actions += self.close(
+                    CloseCode.TOOK_NOTHING, "took nothing for too long; reconnect and resume"
+                )
+            case Due.SILENT:
+                actions += self.close(CloseCode.INTERNAL_ERROR, "no answer to a ping")
         return actions
 
     def close(self, code: CloseCode, reason: str) -> list[Action]:
@@ -341,8 +366,8 @@ class Session:
                     self._found_by, self._pass = found_by, self._own(found_by)
                 if self._pass is not None:
                     self._position = self._pass.at(message.id)
-            self._flight.add(message, self._pass if found_by is not None else None, now)
-            actions.append(Send(message, self._position if self._tells_positions else None))
+            number = self._flight.add(message, self._pass if found_by is not None else None, now)
+            actions.append(Send(message, self._told_position(), number, again=message.redelivered))
         return False
 
     def _end_read(self) -> None:
@@ -412,18 +437,44 @@ class Session:
         self._flight.ask(now)
         return SendPing()
 
-    def _confirm(self, entries: list[Entry]) -> Confirmed:
-        events = tuple(message.id for message, _ in entries if not message.is_sync)
-        sync_rows = tuple(message.id for message, _ in entries if message.is_sync)
-        return Confirmed(events, sync_rows, self._place_of_last(entries))
+    def _told_position(self) -> Position | None:
+        return self._position if self._tells_positions else None
 
-    def _place_of_last(self, entries: list[Entry]) -> Position | None:
-        """What the device has with the last of these; what was redelivered has no place of its own."""
-        if self.device_id is None:
+    def _settle(self, said: inbound.Ack | inbound.Nack, now: float) -> list[Action] | None:
+        """Take an ack or a nack; None when it is wrong, nothing when it was said before."""
+        if self._acks is None:
             return None
-        placed = ((message.id, found_by) for message, found_by in reversed(entries) if found_by is not None)
-        last = next(placed, None)
-        return None if last is None else last[1].stored_at(last[0])
+        actions: list[Action] = []
+        if isinstance(said, inbound.Ack):
+            settled = self._acks.acknowledge(said.number, now)
+            if settled is None:
+                return None
+        else:
+            refused = self._acks.refuse(said.number, now)
+            if refused is None:
+                return None
+            message, settled = refused
+            # Before the position passes over it.
+            actions.append(Refused(message, said.reason))
+        if settled.received or settled.reached:
+            actions.append(self._confirmed(settled.received, settled.reached))
+        return actions + self._pump(now)
+
+    def _confirm(self, entries: list[Entry]) -> Confirmed:
+        # What was redelivered has no place of its own.
+        placed = next((entry for entry in reversed(entries) if entry[1] is not None), None)
+        return self._confirmed([message for message, _ in entries], placed)
+
+    def _confirmed(self, received: Sequence[Message], reached: Entry | None) -> Confirmed:
+        position = None
+        if self.device_id is not None and reached is not None and reached[1] is not None:
+            position = reached[1].stored_at(reached[0].id)
+        return Confirmed(
+            tuple(message.id for message in received if not message.is_sync),
+            tuple(message.id for message in received if message.is_sync),
+            position,
+            tuple(message.id for message in received if message.redelivered),
+        )
 
     def _over_rate(self, now: float) -> bool:
         if self._guard is None:

@@ -18,19 +18,24 @@ BATCHES = 30
 class _Batch:
     """Rows taken within one part of the time; ids in ascending order."""
 
-    __slots__ = ("begun_at", "events", "position", "sync_rows", "taken_at")
+    __slots__ = ("begun_at", "events", "position", "redelivered", "sync_rows", "taken_at")
 
     def __init__(self, now: float) -> None:
         self.begun_at = self.taken_at = now
         self.events = array("q")
         self.sync_rows = array("q")
+        self.redelivered: tuple[int, ...] = ()
         self.position: Position | None = None
 
     def add(self, rows: Confirmed, now: float) -> None:
         self.taken_at = now
         self.events = _merged(self.events, rows.events)
         self.sync_rows = _merged(self.sync_rows, rows.sync_rows)
+        self.redelivered += rows.redelivered
         self.position = rows.position or self.position
+
+    def confirmed(self) -> Confirmed:
+        return Confirmed(tuple(self.events), tuple(self.sync_rows), self.position, self.redelivered)
 
 
 class Unproven:
@@ -68,7 +73,7 @@ class Unproven:
         while now >= self.deadline():
             batch = self._batches.popleft()
             self._count -= len(batch.events) + len(batch.sync_rows)
-            confirmed.append(Confirmed(tuple(batch.events), tuple(batch.sync_rows), batch.position))
+            confirmed.append(batch.confirmed())
         return confirmed
 
     def deadline(self) -> float:

@@ -10,15 +10,16 @@ from app.core.token import TokenError, decode
 class Wishes:
     """`token` is the position the client gave, as it gave it; empty when it gave none.
 
-    `positions`: it wants one in every message.
+    `positions`: it wants one in every message; `acks`: it acknowledges what it has processed.
     """
 
     positions: bool = False
+    acks: bool = False
     token: str = ""
     position: Position | None = None
 
     @classmethod
-    def parse(cls, position: str | None, *, last_event_id: str | None = None) -> "Wishes":
+    def parse(cls, position: str | None, *, acks: bool = False, last_event_id: str | None = None) -> "Wishes":
         """Read the parameter `position`; one that cannot be read is kept in mind as malformed.
 
         `last_event_id`: the position that an SSE client gives by itself, which is the newer one.
@@ -26,9 +27,9 @@ class Wishes:
         positions = position is not None
         token = last_event_id or position or ""
         try:
-            return cls(positions, token, decode(token) if token else None)
+            return cls(positions, acks, token, decode(token) if token else None)
         except TokenError:
-            return cls(positions, token)
+            return cls(positions, acks, token)
 
     @property
     def malformed(self) -> bool:

@@ -15,6 +15,7 @@ from app.core.actions import (
     Complain,
     Confirmed,
     NextPage,
+    Refused,
     Send,
     SendPing,
     StartRead,
@@ -100,10 +101,13 @@ class Connection:
             takes_sync=takes_sync,
             tells_positions=self._tells_positions,
             is_proven=wishes.position is not None,
+            acks=wishes.acks,
         )
         routed = surroundings.routed()
         floor = None if routed is None else routed.end()
-        self._reader = surroundings.archive.reader(user_id, takes_sync=takes_sync, floor=floor)
+        self._reader = surroundings.archive.reader(
+            user_id, takes_sync=takes_sync, device_id=self.device_id, floor=floor
+        )
         self._stored_at: datetime | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -134,9 +138,9 @@ class Connection:
     def open(self) -> None:
         """Say `connected` and begin to catch up; it must be registered in the hub before.
 
-        A client that is told positions is told one with that, which only the first read knows.
+        A client that asked for more is told more with that, which only the first read knows.
         """
-        if not self._tells_positions:
+        if not self._tells_positions and not self._wishes.acks:
             self._socket.send(messages.connected(self.user_id, datetime.now(UTC)))
             self._said_connected = True
         self._perform(self._session.open(self._loop.time()))
@@ -204,14 +208,14 @@ class Connection:
         socket = self._socket
         for action in actions:
             match action:
-                case Send(message, position):
-                    socket.send(message.body if position is None else self._placed(message.body, position))
+                case Send():
+                    self._send(action)
                 case SendPing():
                     self._ping()
-                case Confirmed(events, sync_rows, position):
-                    device = self._device
-                    key = None if device is None else (device.id, device.generation)
-                    self._surroundings.receipts.add(events, sync_rows, key, position)
+                case Confirmed():
+                    self._note(action)
+                case Refused(message, reason):
+                    self._surroundings.receipts.refuse(message.id, self.user_id, self.device_id, reason)
                 case StartRead() | NextPage():
                     self._task = self._loop.create_task(self._read(action))
                 case Answer():
@@ -222,6 +226,21 @@ class Connection:
                     self._end(reason)
                     socket.close(code, reason)
         self._arm()
+
+    def _send(self, sending: Send) -> None:
+        body = sending.message.body
+        if sending.number is not None:
+            body = messages.with_number(body, sending.number, redelivered=sending.again)
+        if sending.position is not None:
+            body = self._placed(body, sending.position)
+        self._socket.send(body)
+
+    def _note(self, confirmed: Confirmed) -> None:
+        device = self._device
+        key = None if device is None else (device.id, device.generation)
+        receipts = self._surroundings.receipts
+        receipts.add(confirmed.events, confirmed.sync_rows, key, confirmed.position)
+        receipts.settle(confirmed.redelivered, self.device_id)
 
     async def _read(self, step: StartRead | NextPage) -> None:
         """Read until there is a page to hand over, however long the database is away."""
@@ -265,7 +284,7 @@ class Connection:
         if own is None or begun.lost is not None or self._said_connected:
             return
         if own.incarnation == begun.first.incarnation:
-            events, sync_rows = await self._reader.proven(own, device_id=self.device_id)
+            events, sync_rows = await self._reader.proven(own)
             self._surroundings.receipts.add(events, sync_rows, None, None)
 
     def _say_resumed(self, begun: Begun) -> None:
@@ -283,17 +302,19 @@ class Connection:
         if self._socket.beside is not None:
             self._socket.beside.position(token)
         now = datetime.now(UTC)
-        if not wishes.positions and not wishes.token:
+        asked_for_positions = wishes.positions or bool(wishes.token)
+        if not asked_for_positions and not wishes.acks:
             self._socket.send(messages.connected(self.user_id, now))
             return
-        resumption = messages.Resumption(
-            epoch=begun.first.incarnation.life,
-            heartbeat_ms=int(self._surroundings.limits.heartbeat_interval * 1000),
-            position=token,
-            resumed=exact,
-            reason=reason,
+        self._socket.send(
+            messages.connected_for_more(
+                self.user_id,
+                now,
+                epoch=begun.first.incarnation.life,
+                heartbeat_ms=int(self._surroundings.limits.heartbeat_interval * 1000),
+                resumption=messages.Resumption(token, exact, reason) if asked_for_positions else None,
+            )
         )
-        self._socket.send(messages.resumed(self.user_id, now, resumption))
 
     def _placed(self, body: bytes, position: Position) -> bytes:
         """The message with its position where the client wants it, or nowhere when that goes beside it."""
@@ -347,6 +368,8 @@ class Connection:
         if self._session.unproven:
             told = "connection %s did not live on to confirm %s events: %s"
             log.info(told, self.id, self._session.unproven, reason)
+        if (oldest := self._session.oldest_unacked) is not None:
+            self._surroundings.receipts.left_unacked(oldest.id, self.user_id, self.device_id)
         self._session.closed()
         if self._timer is not None:
             self._timer.cancel()

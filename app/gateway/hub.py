@@ -63,6 +63,11 @@ class Hub:
         """Send a stale row again to every connection of a user that has not got it on its way."""
         self._tell(self.of(user_id), lambda connection: connection.redeliver(message))
 
+    def redeliver_to(self, user_id: str, device_id: int | None, message: Message) -> None:
+        """Send a row again to one device of a user, or to the connections without one."""
+        mine = [connection for connection in self.of(user_id) if connection.device_id == device_id]
+        self._tell(mine, lambda connection: connection.redeliver(message))
+
     def completed(self, done: Pass) -> None:
         """Note that every row of a pass has been routed."""
         self.routed = done

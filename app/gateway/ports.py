@@ -32,9 +32,7 @@ class Reader(Protocol):
     async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
         """Begin a read; raises Interrupted, Unavailable, UserErased."""
 
-    async def proven(
-        self, position: Position, *, device_id: int | None
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """List undelivered events and sync rows that this device's position covers; raises Unavailable."""
 
     async def next_page(self) -> Page:
@@ -44,7 +42,9 @@ class Reader(Protocol):
 class Archive(Protocol):
     """Where what a user missed is read from."""
 
-    def reader(self, user_id: str, *, takes_sync: bool, floor: Position | None = None) -> Reader:
+    def reader(
+        self, user_id: str, *, takes_sync: bool, device_id: int | None, floor: Position | None
+    ) -> Reader:
         """Read on behalf of one connection; `floor` is what had been routed when it was registered."""
 
 
@@ -59,6 +59,15 @@ class Receipts(Protocol):
         position: Position | None,
     ) -> None:
         """Note that rows have reached their user; `device` is an id and a generation."""
+
+    def settle(self, rows: tuple[int, ...], device_id: int | None) -> None:
+        """Note that rows that were to be sent again have been processed."""
+
+    def refuse(self, row_id: int, user_id: str, device_id: int | None, reason: str | None) -> None:
+        """Note that a row could not be processed, and is to be sent again later."""
+
+    def left_unacked(self, row_id: int, user_id: str, device_id: int | None) -> None:
+        """Note that a connection ended with this row as the oldest that it had not acknowledged."""
 
 
 class Devices(Protocol):

@@ -32,7 +32,8 @@ class WebSocketEndpoint:
             return
         await send({"type": "websocket.accept"})
         if isinstance(admitted, Guest):
-            wishes = Wishes.parse(query(scope).get("position"))
+            asked = query(scope)
+            wishes = Wishes.parse(asked.get("position"), acks=asked.get("ack") == "1")
             open_events = self._reception.connects(admitted, wishes, self._surroundings)
         else:
             open_events = refuses(admitted)

@@ -39,25 +39,41 @@ class Archive:
         except (*UNREACHABLE, Unfit) as error:
             raise Unavailable(str(error) or type(error).__name__) from error
 
-    def reader(self, user_id: str, *, takes_sync: bool, floor: Position | None = None) -> "CatchUp":
-        """Read on behalf of one connection of this user.
+    def reader(
+        self,
+        user_id: str,
+        *,
+        takes_sync: bool,
+        device_id: int | None = None,
+        floor: Position | None = None,
+    ) -> "CatchUp":
+        """Read on behalf of one connection of this user and device.
 
         `floor` is what had been routed when the connection was registered: without a position of its own it
         gets everything since, whoever else has had that by the time of its read.
         """
-        return CatchUp(self, user_id, takes_sync=takes_sync, floor=floor)
+        return CatchUp(self, user_id, takes_sync=takes_sync, device_id=device_id, floor=floor)
 
 
 class CatchUp:
     """The reads of one connection, one after the other."""
 
-    def __init__(self, archive: Archive, user_id: str, *, takes_sync: bool, floor: Position | None) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        user_id: str,
+        *,
+        takes_sync: bool,
+        device_id: int | None,
+        floor: Position | None,
+    ) -> None:
         self._archive = archive
         self._floor = floor
         # What is confirmed from now on was undelivered when this reader came, and is its due.
         self._tick = archive.receipts.tick
         self._user_id = user_id
         self._takes_sync = takes_sync
+        self._device_id = device_id
         self._walk: Walk | None = None
         self._skip: Callable[[Row], bool] = _nothing
         # When what the read under way began with was taken; None when nothing need be told of retention.
@@ -94,16 +110,14 @@ class CatchUp:
         )
         return self._begun(first, found, reason, partial=position.reading is not None)
 
-    async def proven(
-        self, position: Position, *, device_id: int | None
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """List undelivered events and sync rows that a client's own position covers: it has them.
 
         No more can be than a connection may have sent and not seen confirmed. Raises Unavailable.
         """
         async with self._archive.lend() as connection:
             return await covered_undelivered(
-                connection, position, self._user_id, takes_sync=self._takes_sync, device_id=device_id
+                connection, position, self._user_id, takes_sync=self._takes_sync, device_id=self._device_id
             )
 
     async def next_page(self) -> Page:
@@ -139,7 +153,7 @@ class CatchUp:
         return self._begun(all_but(found), found, reason)
 
     async def _read(self, wanted: Unseen, *, with_undelivered: bool) -> Found:
-        owner = Owner(self._user_id, self._takes_sync, with_undelivered)
+        owner = Owner(self._user_id, self._takes_sync, with_undelivered, self._device_id)
         self._skip = _nothing
         self._walk = Walk(self._archive.lend, wanted, owner, self._archive.page)
         found = await self._walk.first()
@@ -160,8 +174,11 @@ class CatchUp:
         return self._archive.receipts.had_arrived(row[1], self._tick)
 
     def _page(self, rows: list[Row]) -> Page:
+        walk = self._walk
         wanted = [message(row) for row in rows if not self._skip(row)]
-        return Page(wanted, self._walk is not None and self._walk.more)
+        if walk is not None and walk.again:
+            wanted = [replace(one, redelivered=one.id in walk.again) for one in wanted]
+        return Page(wanted, walk is not None and walk.more)
 
 
 def _nothing(_: Row) -> bool:

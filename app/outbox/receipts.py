@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ import asyncpg
 from app.core.position import Position
 from app.store import receipts
 from app.store.database import UNREACHABLE, Database
+from app.store.redeliveries import LONGEST_DETAIL, Key, Persistence, Tried
 from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,13 @@ class Receipts:
     """How many unwritten receipts are kept, about 100 bytes each."""
 
     def __init__(
-        self, database: Database, *, interval: float = 0.05, batch: int = 500, retry: float = 0.5
+        self,
+        database: Database,
+        *,
+        interval: float = 0.05,
+        batch: int = 500,
+        retry: float = 0.5,
+        persistence: Persistence | None = None,
     ) -> None:
         self._database = database
         self._interval = interval
@@ -41,6 +49,9 @@ class Receipts:
         self._events: dict[int, int] = {}
         self._sync_rows: dict[int, int] = {}
         self._positions: dict[tuple[int, int], Position] = {}
+        self._persistence = persistence or Persistence()
+        self._tried: dict[Key, Tried] = {}
+        self._settled: dict[Key, None] = {}
         self._something = asyncio.Event()
         self._enough = asyncio.Event()
         self.tick = 0
@@ -53,7 +64,8 @@ class Receipts:
     @property
     def unwritten(self) -> int:
         """Rows and positions that wait to be written."""
-        return len(self._events) + len(self._sync_rows) + len(self._positions)
+        trials = len(self._tried) + len(self._settled)
+        return len(self._events) + len(self._sync_rows) + len(self._positions) + trials
 
     def state(self) -> State:
         """For health: degraded while they cannot be written."""
@@ -87,6 +99,34 @@ class Receipts:
         if self.unwritten >= self._batch:
             self._enough.set()
 
+    def settle(self, rows: tuple[int, ...], device_id: int | None) -> None:
+        """Note that rows that were to be sent again have been processed."""
+        for row_id in rows:
+            self._tried.pop((row_id, device_id), None)
+            self._settled[row_id, device_id] = None
+            self._something.set()
+
+    def refuse(self, row_id: int, user_id: str, device_id: int | None, reason: str | None) -> None:
+        """Note that a row could not be processed, and is to be sent again later."""
+        detail = None if reason is None else reason.replace("\0", "")[:LONGEST_DETAIL]
+        self._try_again(Tried(row_id, user_id, device_id, nacks=1, detail=detail))
+
+    def left_unacked(self, row_id: int, user_id: str, device_id: int | None) -> None:
+        """Note that a connection ended with this row as the oldest that it had not acknowledged."""
+        self._try_again(Tried(row_id, user_id, device_id, attempts=1))
+
+    def _try_again(self, tried: Tried) -> None:
+        before = self._tried.get((tried.event_id, tried.device_id))
+        if before is not None:
+            tried = replace(
+                before,
+                attempts=before.attempts + tried.attempts,
+                nacks=before.nacks + tried.nacks,
+                detail=tried.detail or before.detail,
+            )
+        self._tried[tried.event_id, tried.device_id] = tried
+        self._something.set()
+
     async def run(self) -> None:
         """Write batches until cancelled."""
         while True:
@@ -111,9 +151,12 @@ class Receipts:
         events = _first(self._events, self._batch)
         sync_rows = _first(self._sync_rows, self._batch)
         positions = _first(self._positions, self._batch)
+        # All of them, in the transaction that lets the positions pass over them.
+        tried, settled = dict(self._tried), dict(self._settled)
+        trials = receipts.Trials(list(tried.values()), list(settled), self._persistence)
         try:
             async with self._database.driver() as connection:
-                held = await receipts.mark(connection, list(events), list(sync_rows), positions)
+                held = await receipts.mark(connection, list(events), list(sync_rows), positions, trials)
         except (*UNREACHABLE, asyncpg.PostgresError) as error:
             if self.failure is None:
                 log.warning("receipts wait for the database: %s", error)
@@ -125,13 +168,15 @@ class Receipts:
         self._settle(self._events, events, held.events)
         self._settle(self._sync_rows, sync_rows, held.sync_rows)
         self._settle(self._positions, positions, held.devices)
+        self._settle(self._tried, tried, frozenset())
+        self._settle(self._settled, settled, frozenset())
         self.written += len(events) + len(sync_rows) - len(held.events) - len(held.sync_rows)
         if self.unwritten:
             self._something.set()
             if self.unwritten >= self._batch:
                 self._enough.set()
         # What is held is tried again with others, or after a pause when there are none.
-        return len(held) < len(events) + len(sync_rows) + len(positions)
+        return len(held) < len(events) + len(sync_rows) + len(positions) + len(tried) + len(settled)
 
     def _settle(self, pending: dict[K, V], batch: Mapping[K, V], held: AbstractSet[K]) -> None:
         """Forget what was written; what was held goes to the end, so that it keeps no others waiting."""

@@ -10,7 +10,7 @@ import asyncpg
 from app.core.position import Horizon, Pass
 from app.core.reads import Interrupted
 from app.core.snapshot import Snapshot
-from app.store import membership, reads
+from app.store import membership, reads, redeliveries
 from app.store.reads import Found, Owner, Row, Unseen
 
 Lend = Callable[[], AbstractAsyncContextManager[asyncpg.Connection]]
@@ -41,6 +41,9 @@ class Walk:
         self._horizon: Horizon | None = None
         self.purged_through: datetime | None = None
         """What retention had removed when the last page was read: the greatest time of delivery."""
+        self.again: frozenset[int] = frozenset()
+        """Rows of the last page that the reader was sent before."""
+        self._were_tried = False
 
     @property
     def more(self) -> bool:
@@ -56,6 +59,7 @@ class Walk:
                 found = await self._read_first(connection)
             if found is None:
                 raise Interrupted("the database restarted between two statements")
+            self._were_tried = found.facts.get("tried", False)
             rows = await self._admitted(connection, found.rows)
         self._horizon = found.horizon
         self._ids_may_follow = found.more
@@ -85,8 +89,14 @@ class Walk:
         return rows
 
     async def _admitted(self, connection: asyncpg.Connection, rows: list[Row]) -> list[Row]:
-        """A reader gets what its user may see; the tail, which reads for all, looks to that itself."""
-        return rows if self._owner is None else await membership.admitted(connection, rows)
+        """What may be sent to the reader; the tail, which reads for all, sees to that itself."""
+        if self._owner is None:
+            return rows
+        rows = await membership.admitted(connection, rows)
+        if self._were_tried:
+            sifted = await redeliveries.sift(connection, rows, self._owner.device_id)
+            rows, self.again = sifted.rows, sifted.again
+        return rows
 
     async def _read_first(self, connection: asyncpg.Connection) -> Found | None:
         limit, limit_bytes = self._size.rows, self._size.data

@@ -7,6 +7,7 @@ from app.scheduler.housekeeping import Ages, Erase, Expire, ForgetDevices, Purge
 from app.scheduler.ports import Hub, Receipts
 from app.scheduler.presence import DevicesSeen, Heartbeat
 from app.scheduler.redelivery import Redelivery
+from app.scheduler.refused import Refused
 from app.scheduler.scheduler import Job
 from app.scheduler.watch import BellsWatch, TriggersWatch
 from app.store.database import Database
@@ -21,6 +22,7 @@ class Intervals:
     """Seconds between two runs of each job."""
 
     redeliver: float = 5.0
+    refused: float = 1.0
     beat: float = 5.0
     bells: float = 5.0
     triggers: float = 60.0
@@ -48,6 +50,7 @@ def jobs(
         Job("bells", every.bells, bells.run),
         Job("triggers", every.triggers, triggers.run),
         Job("redeliver", every.redeliver, Redelivery(EVENTS, database, hub, receipts, patience).run),
+        Job("refused", every.refused, Refused(database, hub).run),
         Job("drain", every.redeliver, Redelivery(SYNC_ROWS, database, hub, receipts, patience).run),
         Job("devices seen", every.devices, DevicesSeen(database, hub).run),
         Job(ERASE, every.erase, Erase(database).run, first_after=0),

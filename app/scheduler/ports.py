@@ -34,6 +34,9 @@ class Hub(Protocol):
     def redeliver(self, user_id: str, message: Message) -> None:
         """Send a stale row again to every connection of a user that has not got it on its way."""
 
+    def redeliver_to(self, user_id: str, device_id: int | None, message: Message) -> None:
+        """Send a row again to one device of a user, or to the connections without one."""
+
 
 class Receipts(Protocol):
     """What has reached its user."""

@@ -129,6 +129,8 @@ _PURGED_THROUGH = """
                        FROM realtime_retention)"""
 _USER_FACTS = f"""json_build_object(
     'erased', realtime_user_erased($8), {_PURGED_THROUGH},
+    'tried', EXISTS (SELECT FROM realtime_redeliveries WHERE user_id = $8)
+             OR EXISTS (SELECT FROM realtime_dead_letters WHERE user_id = $8),
     'ancestors', (SELECT json_agg(system_identifier) FROM realtime_ancestors),
     'xids', {_xids("true")},
     'owed_xids', {_xids("xid < $1 AND xid <> ALL($2::xid8[])")}
@@ -146,12 +148,17 @@ USER_IDS = _later_ids(_user_parts(None))
 USER_IDS_OVERLAP = _later_ids(_user_parts("$11"))
 _COVERED = """
     (xid < $2 AND xid <> ALL($3::xid8[]) OR id <= $6 AND xid < $4 AND xid <> ALL($5::xid8[]))"""
+# A position passes over what its reader refused.
+_NOT_REFUSED = """
+    NOT EXISTS (SELECT FROM realtime_redeliveries AS t WHERE t.event_id = r.id
+                AND t.device_id IS NOT DISTINCT FROM $8 AND t.next_attempt_at IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM realtime_dead_letters AS l WHERE l.event_id = r.id AND l.device_id = $8)"""
 COVERED_UNDELIVERED = f"""
-SELECT 'e' AS kind, id FROM realtime_events
-WHERE user_id = $1 AND NOT delivered AND settled_as IS NULL AND {_COVERED}
+SELECT 'e' AS kind, id FROM realtime_events AS r
+WHERE user_id = $1 AND NOT delivered AND settled_as IS NULL AND {_COVERED} AND {_NOT_REFUSED}
 UNION ALL
-SELECT 's' AS kind, id FROM sync_queue
-WHERE user_id = $1 AND $7 AND device_id IS DISTINCT FROM $8 AND NOT synced AND {_COVERED}
+SELECT 's' AS kind, id FROM sync_queue AS r
+WHERE user_id = $1 AND $7 AND device_id IS DISTINCT FROM $8 AND NOT synced AND {_COVERED} AND {_NOT_REFUSED}
 LIMIT 100000"""
 HORIZON = f"""
 WITH {_HEAD}

@@ -59,11 +59,12 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose rows, and which of them besides the unseen."""
+    """Whose rows, and which of them besides the unseen; `device_id` says which device reads."""
 
     user_id: str
     takes_sync: bool
     with_undelivered: bool
+    device_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,10 @@ async def unseen_by_tail(
 async def unseen_by_user(
     connection: asyncpg.Connection, wanted: Unseen, owner: Owner, *, limit: int, limit_bytes: int
 ) -> Found | None:
-    """Read the first rows for one user; `facts` tell erased, purged_through, ancestors, xids and owed_xids.
+    """Read the first rows for one user.
 
-    None when the incarnation has no id yet. Raises Unfit.
+    `facts` tell erased, purged_through, tried, ancestors, xids and owed_xids. None when the incarnation has
+    no id yet. Raises Unfit.
     """
     arguments = (*wanted.arguments(), limit, limit_bytes, *_of(owner))
     if wanted.since is None:

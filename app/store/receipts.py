@@ -6,11 +6,13 @@ asynchronous, since a receipt lost in a crash costs a duplicate and never an eve
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 
 from app.core.position import Position
+from app.store import redeliveries
+from app.store.redeliveries import Key, Persistence, Tried
 
 # Written so that the planner cannot prove it from the predicate of the index on what is pending: it would
 # walk that index whole, as long as its statistics say that next to nothing is.
@@ -91,13 +93,26 @@ class Held:
         return len(self.events) + len(self.sync_rows) + len(self.devices)
 
 
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What clients that acknowledge could not process, and what they have processed at last."""
+
+    tried: Sequence[Tried] = ()
+    settled: Sequence[Key] = ()
+    persistence: Persistence = field(default_factory=Persistence)
+
+
+NO_TRIALS = Trials()
+
+
 async def mark(
     connection: asyncpg.Connection,
     events: Sequence[int],
     sync_rows: Sequence[int],
     positions: DevicePositions,
+    trials: Trials = NO_TRIALS,
 ) -> Held:
-    """Mark rows as delivered and move devices' positions, in one transaction.
+    """Mark rows as delivered, write down trials and move devices' positions, in one transaction.
 
     A position of an older generation than the device's is passed over, and one that has less than the
     device's own. Returns what was held.
@@ -106,6 +121,10 @@ async def mark(
         await connection.execute("SET LOCAL synchronous_commit = off")
         marked = await connection.fetch(_MARK_EVENTS, events) if events else []
         synced = await connection.fetch(_MARK_SYNC, sync_rows) if sync_rows else []
+        if trials.settled:
+            await redeliveries.settle(connection, trials.settled)
+        if trials.tried:
+            await redeliveries.record(connection, trials.tried, trials.persistence)
         judged = await connection.fetch(_MOVE, *_columns(positions)) if positions else []
     return Held(
         frozenset(row[0] for row in await _left(connection, _LEFT_EVENTS, events, marked)),

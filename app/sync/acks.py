@@ -44,13 +44,13 @@ class Acks:
 
         Raises PositionLost, having marked nothing; Interrupted, Unavailable and UserErased.
         """
-        reader = self._archive_of(1).reader(who.user_id, takes_sync=who.takes_sync)
+        reader = self._archive_of(1).reader(who.user_id, takes_sync=who.takes_sync, device_id=who.device_id)
         # Only within one incarnation: after a crash the xids can be those of rows that it never got.
         comparable = position if position is not None and await _is_present(reader, position) else None
         marked = await self._mark(await self._named(who, ids), who, None) if ids else 0
         if comparable is None:
             return marked
-        while covered := _Rows(*await reader.proven(comparable, device_id=who.device_id)):
+        while covered := _Rows(*await reader.proven(comparable)):
             # A bounded number at a time. The rows come before the position, so that none is passed over.
             newly = await self._mark(covered, who, None)
             marked += newly

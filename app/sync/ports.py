@@ -14,9 +14,7 @@ class Reader(Protocol):
     async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
         """Begin a read; raises Interrupted, Unavailable, UserErased."""
 
-    async def proven(
-        self, position: Position, *, device_id: int | None
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """List undelivered events and sync rows that a position covers; raises Unavailable."""
 
     async def next_page(self) -> Page:
@@ -26,7 +24,7 @@ class Reader(Protocol):
 class Archive(Protocol):
     """Where what a user missed is read from."""
 
-    def reader(self, user_id: str, *, takes_sync: bool) -> Reader:
+    def reader(self, user_id: str, *, takes_sync: bool, device_id: int | None) -> Reader:
         """Read on behalf of one request."""
 
 

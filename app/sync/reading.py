@@ -55,7 +55,7 @@ async def read(archive_of: ArchiveOf, who: Who, wishes: Wishes, limit: int) -> A
     A position that was cut in mid-read is read to the end of that read first, and then on.
     """
     # One row more than is given: whether others follow is then known without another page.
-    reader = archive_of(limit + 1).reader(who.user_id, takes_sync=who.takes_sync)
+    reader = archive_of(limit + 1).reader(who.user_id, takes_sync=who.takes_sync, device_id=who.device_id)
     own = wishes.position
     stored = None if who.device is None else who.device.position
     # What the client's own position covers it has, delivered or not.

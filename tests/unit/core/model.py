@@ -1,5 +1,6 @@
 """PostgreSQL as far as positions go: transactions, snapshots, rows, and a crash that hands xids out again."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -100,8 +101,9 @@ class Table:
 class Reading:
     """A read of the table by one reader, as the outbox makes it, page by page."""
 
-    def __init__(self, table: Table, page: int) -> None:
+    def __init__(self, table: Table, page: int, refused: AbstractSet[int]) -> None:
         self._table = table
+        self._refused = refused
         self._page = page
         self._rest: list[Row] = []
         self._life = -1
@@ -125,6 +127,7 @@ class Reading:
                 if (not position.seen.has(row.xid) or (with_undelivered and not row.delivered))
                 and position.reading.has(row.xid)
                 and row.id > position.after_id
+                and row.id not in self._refused
             ]
             taken_at = position.taken_at
             seen = position.seen.without(row.xid for row in self._rest)
@@ -133,7 +136,8 @@ class Reading:
         seen = horizon.snapshot if position is None else position.seen
         wanted = [] if position is None else table.unseen(position, horizon.snapshot)
         undelivered = [row for row in table.ordered() if with_undelivered and not row.delivered]
-        self._rest = sorted({row.id: row for row in (*wanted, *undelivered)}.values(), key=lambda row: row.id)
+        found = {row.id: row for row in (*wanted, *undelivered) if row.id not in self._refused}
+        self._rest = sorted(found.values(), key=lambda row: row.id)
         comparable = position is not None and position.incarnation == table.incarnation
         if not comparable:
             seen = horizon.snapshot

@@ -19,8 +19,12 @@ from app.core import inbound
         ("[" * 100_000, "malformed"),
         ("9" * 10_000, "malformed"),
         ('{"type":"subscribe"}', "unknown_type"),
-        ('{"type":"ack","seq":1}', "bad_ack"),
-        ('{"type":"nack","seq":1}', "bad_ack"),
+        ('{"type":"ack"}', "bad_ack"),
+        ('{"type":"ack","seq":"1"}', "bad_ack"),
+        ('{"type":"ack","seq":1.0}', "bad_ack"),
+        ('{"type":"ack","seq":true}', "bad_ack"),
+        ('{"type":"nack","seq":null}', "bad_ack"),
+        ('{"type":"nack","seq":1,"reason":7}', "bad_ack"),
         ('{"type":"auth","token":"x"}', "unauthorized"),
     ],
 )
@@ -31,8 +35,15 @@ def test_each_kind_of_rubbish_has_its_error(text: str, code: str) -> None:
     assert problem.code == code
 
 
+def test_acks_and_nacks_are_understood() -> None:
+    """With the number they are about, and the reason of a nack where there is one."""
+    assert inbound.parse('{"type":"ack","seq":7}') == inbound.Ack(7)
+    assert inbound.parse('{"type":"nack","seq":7}') == inbound.Nack(7, None)
+    assert inbound.parse('{"type":"nack","seq":7,"reason":"no key"}') == inbound.Nack(7, "no key")
+
+
 @settings(max_examples=2000, deadline=None)
 @given(st.text() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(str))
 def test_no_text_makes_it_raise(text: str) -> None:
     """Whatever a client sends, the answer is a value."""
-    assert isinstance(inbound.parse(text), inbound.Ping | inbound.Rejected)
+    assert isinstance(inbound.parse(text), inbound.Ping | inbound.Ack | inbound.Nack | inbound.Rejected)

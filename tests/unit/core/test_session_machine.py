@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from app.core.actions import Action, Close, Confirmed, NextPage, Send, SendPing, StartRead
+from app.core.actions import Action, Close, Confirmed, NextPage, Refused, Send, SendPing, StartRead
 from app.core.flight import Limits, Pace
 from app.core.position import Position
-from app.core.session import Session
+from app.core.session import Phase, Session
 from tests.unit.core.model import Reading, Row, Table, Tail
 
 LIMITS = Limits(window=6, queue=4)
@@ -21,6 +21,7 @@ class Delivery(RuleBasedStateMachine):
     """One device of one user, connected or not, beside writers, the tail and the database's crashes."""
 
     LIMITS = LIMITS
+    ACKS = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +37,11 @@ class Delivery(RuleBasedStateMachine):
         self.received: list[Row] = []
         self.ever_received: set[int] = set()
         self.confirmed: set[int] = set()
+        self.refused: set[int] = set()
         self.crashed_while_connected = False
+        # By sequence number: rows sent to a client that acknowledges, and not yet acknowledged.
+        self.outstanding: dict[int, int] = {}
+        self.sent_again = 0
 
     # ---- writers
 
@@ -79,8 +84,9 @@ class Delivery(RuleBasedStateMachine):
     @precondition(lambda self: self.session is None)
     @rule()
     def connect(self) -> None:
-        self.session = Session(self.LIMITS, Pace(), position=self.stored, device_id=1)
+        self.session = Session(self.LIMITS, Pace(), position=self.stored, device_id=1, acks=self.ACKS)
         self.received = []
+        self.sent_again = 0
         self.pinged = self.crashed_while_connected = False
         self.perform(self.session.open(self.now))
 
@@ -90,7 +96,7 @@ class Delivery(RuleBasedStateMachine):
         assert self.session is not None
         asked, self.asked = self.asked, None
         if isinstance(asked, StartRead):
-            self.reading = Reading(self.table, page)
+            self.reading = Reading(self.table, page, self.refused)
             begun = self.reading.start(asked.position, with_undelivered=asked.with_undelivered)
             self.session.begin_read(begun.first, partial=begun.partial)
             page_read = begun.page
@@ -133,11 +139,45 @@ class Delivery(RuleBasedStateMachine):
             self.move_to(settled)
         self.session.closed()
         self.session = self.asked = self.reading = None
+        self.outstanding.clear()
 
     @rule()
     def crash(self) -> None:
         self.table.crash()
         self.crashed_while_connected = True
+
+    # ---- what a client that acknowledges does (only then is there anything to do)
+
+    @precondition(lambda self: self.outstanding)
+    @rule(how_many=st.integers(1, 6))
+    def acknowledge(self, how_many: int) -> None:
+        assert self.session is not None
+        number = list(self.outstanding)[:how_many][-1]
+        self.perform(self.session.receive(f'{{"type":"ack","seq":{number}}}', self.now))
+        self.outstanding = {n: row_id for n, row_id in self.outstanding.items() if n > number}
+
+    @precondition(lambda self: self.outstanding)
+    @rule(which=st.integers(0, 5))
+    def refuse(self, which: int) -> None:
+        assert self.session is not None
+        number = list(self.outstanding)[which % len(self.outstanding)]
+        if self.outstanding[number] not in self.refused:
+            self.perform(self.session.receive(f'{{"type":"nack","seq":{number}}}', self.now))
+
+    @precondition(lambda self: self.session is not None and self.refused)
+    @rule()
+    def send_refused_again(self) -> None:
+        assert self.session is not None
+        for row_id in sorted(self.refused):
+            self.perform(self.session.redeliver(self.table.rows[row_id].message, self.now))
+
+    @precondition(lambda self: self.outstanding and not self.pinged and self.sent_again < 3)
+    @rule()
+    def acknowledge_nothing_for_a_minute(self) -> None:
+        assert self.session is not None
+        self.sent_again += 1
+        self.now += 61
+        self.perform(self.session.tick(self.now))
 
     # ---- what is done
 
@@ -154,18 +194,25 @@ class Delivery(RuleBasedStateMachine):
     def perform(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Send(message):
+                case Send(message, _, number, again):
                     row = self.table.rows[message.id]
-                    self.received.append(row)
+                    if number is not None:
+                        self.outstanding[number] = row.id
+                    if not again:
+                        self.received.append(row)
                     self.ever_received.add(row.id)
+                case Refused(message):
+                    self.refused.add(message.id)
                 case SendPing():
                     assert not self.pinged, "two pings outstanding"
                     self.pinged = True
                 case StartRead() | NextPage():
                     assert self.asked is None, "two reads at once"
                     self.asked = action
-                case Confirmed(events, _, position):
+                case Confirmed(events, _, position, redelivered):
+                    self.sent_again = 0
                     self.confirmed.update(events)
+                    self.refused.difference_update(redelivered)
                     for row_id in events:
                         self.table.rows[row_id].delivered = not self.marks_are_held
                     if position is not None:
@@ -176,7 +223,8 @@ class Delivery(RuleBasedStateMachine):
     @invariant()
     def bounds_hold(self) -> None:
         if self.session is not None:
-            assert self.session.in_flight <= self.LIMITS.window
+            # What is sent again stands beside its first sending.
+            assert self.session.in_flight <= self.LIMITS.window + (3 if self.ACKS else 0)
             # At most a page, and what was held back while it was read.
             assert self.session.waiting <= 2 * self.LIMITS.queue + 8 + 5
 
@@ -202,7 +250,9 @@ class Delivery(RuleBasedStateMachine):
             return
         for row in self.table.rows.values():
             if stored.has(row.xid, row.id):
-                assert row.id in self.confirmed, f"row {row.id} is covered and was never confirmed"
+                assert row.id in self.confirmed | self.refused, (
+                    f"row {row.id} is covered and was not confirmed"
+                )
 
     def teardown(self) -> None:
         """Let everything drain: the client ends up with every committed row."""
@@ -214,6 +264,10 @@ class Delivery(RuleBasedStateMachine):
             self.tail_reads(2)
             if self.asked is not None:
                 self.serve_read(3)
+            elif self.outstanding:
+                self.acknowledge(6)
+            elif self.refused and self.session is not None and self.session.phase is Phase.LIVE:
+                self.send_refused_again()
             elif self.pinged:
                 self.answer_ping(0.01)
             elif self.session is not None and (self.session.in_flight or self.session.unproven):
@@ -245,7 +299,17 @@ TestSilentDelivery = SilentDelivery.TestCase
 TestSilentDelivery.settings = TestDelivery.settings
 
 
-@pytest.mark.parametrize("kind", [Delivery, SilentDelivery])
+class AcknowledgedDelivery(Delivery):
+    """The same with a client that acknowledges, late or not, and refuses now and then."""
+
+    ACKS = True
+
+
+TestAcknowledgedDelivery = AcknowledgedDelivery.TestCase
+TestAcknowledgedDelivery.settings = TestDelivery.settings
+
+
+@pytest.mark.parametrize("kind", [Delivery, SilentDelivery, AcknowledgedDelivery])
 @pytest.mark.parametrize("part", range(4))
 def test_long_random_histories_lose_repeat_and_reorder_nothing(part: int, kind: type[Delivery]) -> None:
     """Many more histories than hypothesis has time for, weighted towards what is rare; the seed is told."""
@@ -274,6 +338,14 @@ def play(history: Delivery, rng: random.Random) -> None:
                 4,
                 connected and history.pinged,
                 lambda: history.answer_ping(rng.choice([0.01, 9.0]), rng.random() < 0.2),
+            ),
+            "ack": (4, history.outstanding, lambda: history.acknowledge(few)),
+            "refuse": (1, history.outstanding, lambda: history.refuse(few)),
+            "again": (1, connected and history.refused, history.send_refused_again),
+            "impatience": (
+                0.5,
+                history.outstanding and not history.pinged and history.sent_again < 3,
+                history.acknowledge_nothing_for_a_minute,
             ),
             "leave": (0.5, connected, history.leave_a_room),
             "wait": (2, connected and not history.pinged, history.time_passes),

@@ -1,0 +1,181 @@
+"""Rows that a reader had and did not acknowledge: what is kept of them, and when they are given up.
+
+A reader is a device, or the connections of a user without one. A row is kept here while it was refused and
+is to be sent again although the reader's position has gone on, or while it was in the way when connections
+ended.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from app.store.reads import Row
+
+LONGEST_DETAIL = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Persistence:
+    """How often a row is tried: refused rows after `first_pause` seconds, twice that, and so on.
+
+    It is given up when it was refused `nacks` times, or was in the way `attempts` times and for `at_least`
+    seconds.
+    """
+
+    first_pause: float = 5.0
+    nacks: int = 5
+    attempts: int = 8
+    at_least: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """That a row was tried in vain, how often in which way, and what the client said of it."""
+
+    event_id: int
+    user_id: str
+    device_id: int | None
+    attempts: int = 0
+    nacks: int = 0
+    detail: str | None = None
+
+
+Reader = tuple[str, int | None]
+"""A user and the device that reads, None for the connections without one."""
+
+Key = tuple[int, int | None]
+"""A row's id and the device whose it is, None for the connections without one."""
+
+_RECORD = """
+INSERT INTO realtime_redeliveries AS r
+    (event_id, user_id, device_id, attempts, nacks, detail, next_attempt_at)
+SELECT event_id, user_id, device_id, attempts, nacks, detail,
+       CASE WHEN nacks > 0 THEN clock_timestamp() + make_interval(secs => $7 * (0.75 + random() / 2)) END
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::smallint[], $5::smallint[], $6::text[])
+    AS t(event_id, user_id, device_id, attempts, nacks, detail)
+ON CONFLICT ON CONSTRAINT realtime_redeliveries_event_device DO UPDATE
+SET attempts = least(r.attempts + excluded.attempts, 32767),
+    nacks = least(r.nacks + excluded.nacks, 32767),
+    detail = coalesce(excluded.detail, r.detail),
+    next_attempt_at = CASE WHEN excluded.nacks = 0 THEN r.next_attempt_at
+        ELSE clock_timestamp() + make_interval(secs => $7 * power(2, r.nacks) * (0.75 + random() / 2)) END"""
+
+_GIVE_UP = """
+WITH dead AS (
+    DELETE FROM realtime_redeliveries
+    WHERE event_id = ANY($1::bigint[])
+      AND (nacks >= $2 OR (attempts >= $3 AND first_at <= clock_timestamp() - make_interval(secs => $4)))
+    RETURNING event_id, user_id, device_id, detail, attempts, nacks
+), letters AS (
+    INSERT INTO realtime_dead_letters (event_id, user_id, device_id, reason, detail, attempts)
+    SELECT event_id, user_id, device_id, CASE WHEN nacks >= $2 THEN 'nacked' ELSE 'unacked' END, detail,
+           attempts + nacks
+    FROM dead ON CONFLICT DO NOTHING
+), mine AS MATERIALIZED (
+    SELECT id FROM realtime_events
+    WHERE id IN (SELECT event_id FROM dead WHERE device_id IS NULL)
+      AND NOT coalesce(delivered, true) AND settled_as IS NULL
+    ORDER BY id FOR UPDATE SKIP LOCKED
+)
+UPDATE realtime_events AS e SET settled_as = 'dead', next_attempt_at = NULL FROM mine WHERE e.id = mine.id"""
+
+_SETTLE = """
+DELETE FROM realtime_redeliveries AS r
+USING unnest($1::bigint[], $2::bigint[]) AS s(event_id, device_id)
+WHERE r.event_id = s.event_id AND r.device_id IS NOT DISTINCT FROM s.device_id"""
+
+_ANY_DUE = "SELECT EXISTS (SELECT FROM realtime_redeliveries WHERE next_attempt_at <= clock_timestamp())"
+
+# The claim keeps other processes, and the next look, away while the row is on its way.
+_CLAIM = """
+WITH mine AS MATERIALIZED (
+    SELECT r.id FROM realtime_redeliveries AS r
+    WHERE r.user_id = ANY($1::text[])
+      AND (r.device_id = ANY($2::bigint[]) OR (r.device_id IS NULL AND r.user_id = ANY($5::text[])))
+      AND r.next_attempt_at <= clock_timestamp() AND NOT realtime_user_erased(r.user_id)
+    ORDER BY r.id LIMIT $3 FOR UPDATE SKIP LOCKED
+), due AS (
+    UPDATE realtime_redeliveries AS r
+    SET next_attempt_at = clock_timestamp() + make_interval(secs => $4)
+    FROM mine WHERE r.id = mine.id
+    RETURNING r.event_id, r.device_id AS reader
+)
+SELECT 'e' AS kind, e.id, e.xid, e.user_id, e.event_type AS label, e.payload::text AS data, e.created_at,
+       CASE WHEN e.room_id IS NOT NULL THEN 1 END::bigint AS ref, due.reader
+FROM due JOIN realtime_events AS e ON e.id = due.event_id AND (due.reader IS NOT NULL OR NOT e.delivered)
+UNION ALL
+SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text, s.created_at, s.device_id, due.reader
+FROM due JOIN sync_queue AS s ON s.id = due.event_id
+ORDER BY id"""
+
+_STATE = """
+SELECT r.event_id, r.next_attempt_at IS NOT NULL AS left_out
+FROM realtime_redeliveries AS r
+WHERE r.event_id = ANY($1::bigint[]) AND r.device_id IS NOT DISTINCT FROM $2
+UNION ALL
+SELECT l.event_id, true FROM realtime_dead_letters AS l
+WHERE l.event_id = ANY($1::bigint[]) AND l.device_id = $2"""
+
+
+async def record(connection: asyncpg.Connection, tried: Sequence[Tried], persistence: Persistence) -> None:
+    """Write down what was tried in vain, each row and reader at most once, and give up what was too often."""
+    rows = sorted(tried, key=lambda one: (one.event_id, one.device_id or 0))
+    events = [one.event_id for one in rows]
+    await connection.execute(
+        _RECORD,
+        events,
+        [one.user_id for one in rows],
+        [one.device_id for one in rows],
+        [one.attempts for one in rows],
+        [one.nacks for one in rows],
+        [one.detail for one in rows],
+        persistence.first_pause,
+    )
+    await connection.execute(_GIVE_UP, events, persistence.nacks, persistence.attempts, persistence.at_least)
+
+
+async def settle(connection: asyncpg.Connection, keys: Sequence[Key]) -> None:
+    """Forget rows that their readers have processed."""
+    await connection.execute(_SETTLE, [key[0] for key in keys], [key[1] for key in keys])
+
+
+async def claim_due(
+    connection: asyncpg.Connection, readers: Sequence[Reader], *, limit: int, claimed_for: float
+) -> list[Row]:
+    """Take rows that are due to these readers, in id order, for so many seconds.
+
+    Each has one column more than a row of a read: `reader`, the device that it is for, or null.
+    """
+    return await connection.fetch(
+        _CLAIM,
+        list({user_id for user_id, _ in readers}),
+        [device_id for _, device_id in readers if device_id is not None],
+        limit,
+        claimed_for,
+        [user_id for user_id, device_id in readers if device_id is None],
+    )
+
+
+async def any_due(connection: asyncpg.Connection) -> bool:
+    """Whether anything is due to anybody."""
+    due: bool = await connection.fetchval(_ANY_DUE)
+    return due
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """Rows of a read for one reader; `again` are the ids of those that it was sent before."""
+
+    rows: list[Row]
+    again: frozenset[int]
+
+
+async def sift(connection: asyncpg.Connection, rows: list[Row], device_id: int | None) -> Sifted:
+    """Leave out what is sent again when its time comes, and what was given up, for this reader."""
+    found = await connection.fetch(_STATE, [row[1] for row in rows], device_id)
+    state: dict[int, bool] = {row["event_id"]: row["left_out"] for row in found}
+    return Sifted(
+        [row for row in rows if not state.get(row[1], False)],
+        frozenset(event_id for event_id, left_out in state.items() if not left_out),
+    )
