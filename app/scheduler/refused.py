@@ -45,7 +45,7 @@ class Refused:
                 )
                 for row in await membership.admitted(connection, rows):
                     log.info("row %s is sent again after a refusal", row[1])
-                    self._hub.redeliver_to(row[3], row["reader"], reads.message(row))
+                    self._hub.redeliver_to(row[3], row["reader"], reads.message(row[:8]))
 
 
 def _batched(readers: list[redeliveries.Reader]) -> Iterator[list[redeliveries.Reader]]:

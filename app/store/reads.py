@@ -182,7 +182,7 @@ async def create_incarnation(connection: asyncpg.Connection) -> None:
     )
 
 
-def message(row: Row) -> Message:
+def message(row: Row | tuple[Any, ...]) -> Message:
     """Encode an event or a sync row."""
     kind, row_id, xid, _, label, data, created_at, ref = row
     if kind == "s":
