@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from sqlalchemy import URL
 
+from app.admin.letters import DeadLetters
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits, Pace
 from app.core.rate import Load
@@ -88,6 +89,7 @@ class Service:
             persistence=Persistence(first_pause=settings.nack_pause),
         )
         self.registry = Registry(self.database)
+        self.letters = DeadLetters(self.database)
         self.waiters = Waiters()
         page = PageSize(settings.catch_up_page, settings.catch_up_page_bytes)
         overlap = timedelta(seconds=settings.overlap)

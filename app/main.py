@@ -14,6 +14,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
+from app.admin import endpoints as admin
 from app.bootstrap import Service
 from app.devices import endpoints as devices
 from app.gateway import sse
@@ -94,6 +95,7 @@ def create_app() -> RealTime:
     application.include_router(health.router(lambda: application.service.health))
     application.include_router(devices.router(lambda: application.service.registry))
     application.include_router(sync.router(lambda: application.service.sync))
+    application.include_router(admin.router(lambda: application.service.letters))
     return application
 
 

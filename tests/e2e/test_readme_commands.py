@@ -50,7 +50,10 @@ RUN_HERE = {
     'psql "$DATABASE_URL" -c "SELECT tgname, tgrelid::regclass, tgenabled',
     'psql "$DATABASE_URL" -c "SELECT pg_notification_queue_usage()"',
     'psql "$DATABASE_URL" -c "SELECT * FROM realtime_delivery',
-    'psql "$DATABASE_URL" -c "SELECT * FROM realtime_dead_letters ORDER BY id DESC LIMIT 20"',
+    'psql "$DATABASE_URL" -c "SELECT * FROM realtime_list_dead_letters(\'user123\')"',
+    "curl -s 'http://localhost:8002/realtime/dead-letters?user_id=user123&limit=100'",
+    'psql "$DATABASE_URL" -c "SELECT realtime_redrive_all(\'user123\')"',
+    "curl -s -X POST 'http://localhost:8002/realtime/dead-letters/redrive?user_id=user123'",
 }
 RUN_ELSEWHERE = {
     "make demo": "test_demo.py runs its command, the Makefile's targets are looked at here",
@@ -206,8 +209,26 @@ async def test_the_commands_to_find_faults_work(
         assert "(7 rows)" in tried('psql "$DATABASE_URL" -c "SELECT tgname')
         assert "(1 row)" in tried('psql "$DATABASE_URL" -c "SELECT pg_notification_queue_usage')
         assert "ios" in tried('psql "$DATABASE_URL" -c "SELECT * FROM realtime_delivery')
-        assert "(0 rows)" in tried('psql "$DATABASE_URL" -c "SELECT * FROM realtime_dead_letters')
+        await give_up(main_api)
+        listed = json.loads(tried("curl -s 'http://localhost:8002/realtime/dead-letters"))
+        assert [letter["is_redrivable"] for letter in listed] == [True]
+        assert "(1 row)" in tried('psql "$DATABASE_URL" -c "SELECT * FROM realtime_list_dead_letters')
+        for redrive in (
+            'psql "$DATABASE_URL" -c "SELECT realtime_redrive_all',
+            "curl -s -X POST 'http://localhost:8002/realtime/dead-letters/redrive",
+        ):
+            assert "1" in tried(redrive)
+            assert await main_api.fetchval("SELECT count(*) FROM realtime_dead_letters") == 0
+            await give_up(main_api)
         assert shell(filled(block("bash", "curl -s -o"), port), variables).stdout == "101\n"
+
+
+async def give_up(main_api: asyncpg.Connection) -> None:
+    await main_api.execute(
+        "UPDATE realtime_events SET settled_as = 'expired', delivered = false;"
+        " INSERT INTO realtime_dead_letters (event_id, user_id, reason)"
+        " SELECT id, user_id, 'expired' FROM realtime_events"
+    )
 
 
 async def test_triggers_can_be_attached_again(database: Database, variables: dict[str, str]) -> None:

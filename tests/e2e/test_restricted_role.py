@@ -95,6 +95,17 @@ async def test_the_main_path_needs_no_right_beyond_the_grants(
     synced = (await server.get("/realtime/sync", **who)).json()
     acked = await server.request("POST", "/realtime/sync/ack", json={**who, "position": synced["next"]})
     for_host = await host.fetch("SELECT payload::text, device_id FROM sync_queue WHERE key IS NOT NULL")
+    letter = await owner.fetchval(
+        "INSERT INTO realtime_dead_letters (event_id, user_id, device_id, reason)"
+        " SELECT e.id, e.user_id, d.id, 'nacked' FROM realtime_events AS e JOIN users_devices AS d USING (user_id)"
+        " WHERE e.user_id = $1 LIMIT 1 RETURNING id",
+        user,
+    )
+    assert len((await server.get("/realtime/dead-letters", user_id=user)).json()) == 1
+    redriven = await server.request("POST", f"/realtime/dead-letters/{letter}/redrive")
+    assert redriven.status_code == 204
+    redriven = await server.request("POST", "/realtime/dead-letters/redrive", params={"user_id": user})
+    assert redriven.json() == {"redriven": 0}
     devices = (await server.get("/realtime/devices", user_id=user)).json()
     gone = await connect(server, user, device_token=f"u {user}")
     await server.request("DELETE", f"/realtime/devices/{devices[1]['id']}", params={"user_id": user})

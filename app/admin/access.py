@@ -1,0 +1,54 @@
+"""Who may use the operators' endpoints: while there is no authentication, somebody on this machine.
+
+A proxy on this machine makes everybody look as if here, so whoever was forwarded is refused; and a browser
+here acts for the pages it shows, so a page of another origin is refused, under whatever name it reaches us.
+A proxy that says nothing of itself cannot be told from an operator: the README says what to do about it.
+"""
+
+from ipaddress import IPv6Address, ip_address
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from starlette.datastructures import Headers
+
+from app.http import problem
+
+_CALL_HERE = "call this on the machine of the service, at its loopback address"
+
+
+def operator(request: Request) -> None:
+    """Let only an operator through; answers 403 `loopback_only`."""
+    refusal = why_not(None if request.client is None else request.client.host, request.headers)
+    if refusal is not None:
+        raise problem(403, "loopback_only", f"{refusal}; {_CALL_HERE}, by a command and without a proxy.")
+
+
+OPERATORS_ONLY = Depends(operator)
+
+
+def why_not(peer: str | None, headers: Headers) -> str | None:
+    """Why a request with this peer address and these headers is not an operator's; None when it is."""
+    forwarded = [name for name in headers if _tells_of_a_proxy(name)]
+    if forwarded:
+        return f"A proxy forwarded this request ({', '.join(sorted(set(forwarded)))})"
+    if peer is None or not _is_loopback(peer):
+        return "This request came from another machine"
+    if "origin" in headers or headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        return "A page in a browser made this request"
+    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    if host != "localhost" and not _is_loopback(host):
+        return "This request is to a name that is not this machine's own"
+    return None
+
+
+def _tells_of_a_proxy(name: str) -> bool:
+    return name in {"forwarded", "via", "x-real-ip"} or name.startswith("x-forwarded-")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
