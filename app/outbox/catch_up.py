@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
+from app.core.messages import Message
 from app.core.position import Lost, Pass, Position, lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
 from app.outbox.receipts import Receipts
 from app.outbox.walk import PageSize, Walk, all_but, less_owed
+from app.store import membership, redeliveries
 from app.store.database import UNREACHABLE, Database
 from app.store.reads import EVERYTHING, Found, Owner, Row, Unfit, Unseen, covered_undelivered, message
 
@@ -119,6 +121,17 @@ class CatchUp:
             return await covered_undelivered(
                 connection, position, self._user_id, takes_sync=self._takes_sync, device_id=self._device_id
             )
+
+    async def due(self, limit: int) -> list[Message]:
+        """List what the reader refused and is to be sent again by now, which its reads leave out.
+
+        After a read. Raises Unavailable.
+        """
+        if self._walk is None or not self._walk.were_tried:
+            return []
+        async with self._archive.lend() as connection:
+            rows = await redeliveries.due(connection, self._user_id, self._device_id, limit=limit)
+            return [message(row) for row in await membership.admitted(connection, rows)]
 
     async def next_page(self) -> Page:
         """Go on with the read; raises Interrupted when it must begin again, and Unavailable."""

@@ -43,7 +43,8 @@ class Walk:
         """What retention had removed when the last page was read: the greatest time of delivery."""
         self.again: frozenset[int] = frozenset()
         """Rows of the last page that the reader was sent before."""
-        self._were_tried = False
+        self.were_tried = False
+        """Whether the reader's user has rows that were tried in vain."""
 
     @property
     def more(self) -> bool:
@@ -59,7 +60,7 @@ class Walk:
                 found = await self._read_first(connection)
             if found is None:
                 raise Interrupted("the database restarted between two statements")
-            self._were_tried = found.facts.get("tried", False)
+            self.were_tried = found.facts.get("tried", False)
             rows = await self._admitted(connection, found.rows)
         self._horizon = found.horizon
         self._ids_may_follow = found.more
@@ -93,7 +94,7 @@ class Walk:
         if self._owner is None:
             return rows
         rows = await membership.admitted(connection, rows)
-        if self._were_tried:
+        if self.were_tried:
             sifted = await redeliveries.sift(connection, rows, self._owner.device_id)
             rows, self.again = sifted.rows, sifted.again
         return rows

@@ -109,6 +109,21 @@ SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text, s.created_at
 FROM due JOIN sync_queue AS s ON s.id = due.event_id
 ORDER BY id"""
 
+# As a claim finds them, but nothing changes: whoever asks over HTTP may not get the answer.
+_DUE = """
+WITH due AS MATERIALIZED (
+    SELECT r.event_id FROM realtime_redeliveries AS r
+    WHERE r.user_id = $1 AND r.device_id IS NOT DISTINCT FROM $2 AND r.next_attempt_at <= clock_timestamp()
+    ORDER BY r.event_id LIMIT $3
+)
+SELECT 'e' AS kind, e.id, e.xid, e.user_id, e.event_type AS label, e.payload::text AS data, e.created_at,
+       CASE WHEN e.room_id IS NOT NULL THEN 1 END::bigint AS ref
+FROM due JOIN realtime_events AS e ON e.id = due.event_id AND ($2::bigint IS NOT NULL OR NOT e.delivered)
+UNION ALL
+SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text, s.created_at, s.device_id
+FROM due JOIN sync_queue AS s ON s.id = due.event_id
+ORDER BY id"""
+
 _STATE = """
 SELECT r.event_id, r.next_attempt_at IS NOT NULL AS left_out
 FROM realtime_redeliveries AS r
@@ -155,6 +170,13 @@ async def claim_due(
         claimed_for,
         [user_id for user_id, device_id in readers if device_id is None],
     )
+
+
+async def due(
+    connection: asyncpg.Connection, user_id: str, device_id: int | None, *, limit: int
+) -> list[Row]:
+    """Look at what is due to one reader, in id order, and leave it as it is."""
+    return await connection.fetch(_DUE, user_id, device_id, limit)
 
 
 async def any_due(connection: asyncpg.Connection) -> bool:

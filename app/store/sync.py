@@ -31,6 +31,19 @@ SELECT id, $1, $2, key, action_type, payload::jsonb FROM wanted ORDER BY key
 ON CONFLICT (user_id, key) WHERE key IS NOT NULL DO NOTHING
 RETURNING key"""
 
+# What was refused is settled for this reader only; a record that somebody holds is left to the receipts.
+_SETTLE = """
+WITH wanted AS MATERIALIZED (
+    SELECT id, event_id FROM realtime_redeliveries
+    WHERE event_id = ANY($1::bigint[]) AND user_id = $2 AND device_id IS NOT DISTINCT FROM $3
+), mine AS MATERIALIZED (
+    SELECT id FROM realtime_redeliveries WHERE id IN (SELECT id FROM wanted)
+    ORDER BY id FOR UPDATE SKIP LOCKED
+), settled AS (
+    DELETE FROM realtime_redeliveries AS r USING mine WHERE r.id = mine.id RETURNING r.event_id
+)
+SELECT event_id, event_id IN (SELECT event_id FROM settled) AS done FROM wanted"""
+
 PATIENCE = "500ms"
 """How long an upload waits for a lock; shorter than `deadlock_timeout`, so that no host is its victim."""
 
@@ -64,6 +77,15 @@ async def named_undelivered(
     rows = await connection.fetch(_NAMED, ids, user_id, takes_sync, device_id)
     events = tuple(row["id"] for row in rows if row["kind"] == "e")
     return events, tuple(row["id"] for row in rows if row["kind"] == "s")
+
+
+async def settle_refused(
+    connection: asyncpg.Connection, ids: Sequence[int], user_id: str, device_id: int | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Forget that a reader refused some of these rows; returns which those were, and which somebody holds."""
+    rows = await connection.fetch(_SETTLE, ids, user_id, device_id)
+    settled = tuple(row["event_id"] for row in rows if row["done"])
+    return settled, tuple(row["event_id"] for row in rows if not row["done"])
 
 
 async def upload(

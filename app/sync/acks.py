@@ -7,7 +7,7 @@ from app.core.position import Lost, Position
 from app.store import receipts as store
 from app.store.database import Database
 from app.store.reaching import reaching_the_database
-from app.store.sync import named_undelivered
+from app.store.sync import named_undelivered, settle_refused
 from app.sync.ports import ArchiveOf, Reader, Receipts
 from app.sync.who import Who
 
@@ -47,7 +47,7 @@ class Acks:
         reader = self._archive_of(1).reader(who.user_id, takes_sync=who.takes_sync, device_id=who.device_id)
         # Only within one incarnation: after a crash the xids can be those of rows that it never got.
         comparable = position if position is not None and await _is_present(reader, position) else None
-        marked = await self._mark(await self._named(who, ids), who, None) if ids else 0
+        marked = await self._take_named(who, ids) if ids else 0
         if comparable is None:
             return marked
         while covered := _Rows(*await reader.proven(comparable)):
@@ -62,14 +62,19 @@ class Acks:
             await self._mark(_Rows((), ()), who, reached)
         return marked
 
-    async def _named(self, who: Who, ids: Sequence[int]) -> _Rows:
+    async def _take_named(self, who: Who, ids: Sequence[int]) -> int:
         with reaching_the_database("an ack cannot be written"):
             async with self._database.driver() as connection:
-                return _Rows(
+                named = _Rows(
                     *await named_undelivered(
                         connection, ids, who.user_id, takes_sync=who.takes_sync, device_id=who.device_id
                     )
                 )
+                settled, held = await settle_refused(connection, ids, who.user_id, who.device_id)
+        if held:
+            self._receipts.settle(held, who.device_id)
+        # What was refused can have reached the user elsewhere: then its record is all that changes.
+        return await self._mark(named, who, None) + len({*settled}.difference(named.events, named.sync_rows))
 
     async def _mark(self, rows: _Rows, who: Who, position: Position | None) -> int:
         device = None if who.device is None else (who.device.id, who.device.generation)

@@ -118,5 +118,5 @@ def _encoded(answer: Answer) -> bytes:
         "reason": answer.lost,
         "epoch": answer.epoch,
     }
-    messages = b",".join(message.body for message in answer.messages)
+    messages = b",".join(message.body for message in (*answer.messages, *answer.again))
     return b'{"messages":[' + messages + b"]," + json.dumps(rest).encode()[1:]

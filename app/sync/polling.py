@@ -49,9 +49,16 @@ class Polling:
         until = loop.time() + seconds
         with self._waiters.place(asked.user_id) as told:
             first = answer = await self.answer(asked)
+            begins = asked.wishes.position is None
             gone = loop.create_task(_until_gone(receive))
             try:
-                while not answer.messages and await self._told(told, gone, until):
+                # What comes again ends no wait of a client that goes on with a position: if it acknowledged
+                # nothing but positions, it would ask without a pause.
+                while (
+                    not answer.messages
+                    and not (answer.again and begins)
+                    and await self._told(told, gone, until)
+                ):
                     told.clear()
                     asked = replace(asked, wishes=Wishes(positions=True, position=answer.next))
                     answer = await self.answer(asked)

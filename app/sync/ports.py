@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from app.core.messages import Message
 from app.core.position import Position
 from app.core.reads import Begun, Page
 from app.store.devices import KnownDevice
@@ -16,6 +17,9 @@ class Reader(Protocol):
 
     async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """List undelivered events and sync rows that a position covers; raises Unavailable."""
+
+    async def due(self, limit: int) -> list[Message]:
+        """List what is to be sent again by now, after a read; raises Unavailable."""
 
     async def next_page(self) -> Page:
         """Go on with it; raises Interrupted, Unavailable."""
@@ -50,3 +54,6 @@ class Receipts(Protocol):
         position: Position | None,
     ) -> None:
         """Note that rows have reached their user; `device` is an id and a generation."""
+
+    def settle(self, rows: tuple[int, ...], device_id: int | None) -> None:
+        """Note that rows that were to be sent again have been processed."""

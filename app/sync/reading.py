@@ -12,16 +12,22 @@ from app.sync.who import Who
 MOST_MESSAGES = 500
 MOST_BYTES = 1 << 20
 """Of the messages of one answer; a single message may be larger."""
+MOST_AGAIN = 100
+"""Of those, what was refused and comes again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Messages in order; `next` has them and what came before, `more` says that others follow.
 
+    `again` are messages that this reader refused and is to be sent once more. No position covers them: they
+    come with every whole answer until their ids are acknowledged.
+
     `lost` says why the reader could not go on exactly where it was.
     """
 
     messages: list[Message]
+    again: list[Message]
     next: Position
     more: bool
     lost: Lost | None
@@ -35,17 +41,30 @@ class _Basket:
     limit: int
     position: Position
     messages: list[Message] = field(default_factory=list)
+    again: list[Message] = field(default_factory=list)
     size: int = 0
     lost: Lost | None = None
 
     def takes(self, message: Message, first: Pass) -> bool:
         """Put a message in, unless it is full."""
-        size = self.size + len(message.body)
-        if len(self.messages) == self.limit or (self.messages and size > MOST_BYTES):
+        if not self._has_room(message):
             return False
         self.messages.append(message)
-        self.size = size
         self.position = first.at(message.id)
+        return True
+
+    def takes_again(self, message: Message) -> bool:
+        """Put in one that the reader is sent once more, unless it is full."""
+        if not self._has_room(message):
+            return False
+        self.again.append(message)
+        return True
+
+    def _has_room(self, message: Message) -> bool:
+        count, size = len(self.messages) + len(self.again), self.size + len(message.body)
+        if count == self.limit or (count and size > MOST_BYTES):
+            return False
+        self.size = size
         return True
 
 
@@ -65,7 +84,19 @@ async def read(archive_of: ArchiveOf, who: Who, wishes: Wishes, limit: int) -> A
     while whole and begun.partial:
         begun = await reader.start(begun.first.end(), with_undelivered=False)
         whole = await _gather(reader, who, begun, basket)
-    return Answer(basket.messages, basket.position, not whole, basket.lost, begun.first.incarnation.life)
+    if whole:
+        # Last, so that however many they are the rest goes on.
+        for message in await reader.due(MOST_AGAIN):
+            if not basket.takes_again(message):
+                break
+    return Answer(
+        basket.messages,
+        basket.again,
+        basket.position,
+        not whole,
+        basket.lost,
+        begun.first.incarnation.life,
+    )
 
 
 async def _gather(reader: Reader, who: Who, begun: Begun, basket: _Basket) -> bool:

@@ -26,11 +26,12 @@ class Archive:
 
     def __init__(self, on_read: Callable[[], None] = lambda: None) -> None:
         self.rows: list[Message] = []
+        self.again: list[Message] = []
         self.asked: list[Position | None] = []
         self.read = asyncio.Event()
         self._on_read = on_read
 
-    def reader(self, user_id: str, *, takes_sync: bool) -> "Archive":
+    def reader(self, user_id: str, *, takes_sync: bool, device_id: int | None) -> "Archive":
         return self
 
     async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
@@ -44,9 +45,10 @@ class Archive:
     async def next_page(self) -> Page:
         raise AssertionError("there is no other page")
 
-    async def proven(
-        self, position: Position, *, device_id: int | None
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    async def due(self, limit: int) -> list[Message]:
+        return self.again[:limit]
+
+    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
         raise AssertionError("reading asks for no proof")
 
 

@@ -9,7 +9,7 @@ from app.core.reads import Begun, Page
 from app.core.snapshot import Snapshot
 from app.core.wishes import NOTHING
 from app.store.devices import KnownDevice
-from app.sync.reading import Answer, read
+from app.sync.reading import MOST_BYTES, Answer, read
 from app.sync.who import Who
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -28,13 +28,16 @@ def uploaded(number: int, origin: int) -> Message:
 class Archive:
     """Pages, one after the other."""
 
-    def __init__(self, *pages: Sequence[Message], lost_at: int | None = None) -> None:
+    def __init__(
+        self, *pages: Sequence[Message], lost_at: int | None = None, again: Sequence[Message] = ()
+    ) -> None:
+        self.again = list(again)
         self._pages = [
             Page(list(page), more=number < len(pages), lost=Lost.RETENTION if number == lost_at else None)
             for number, page in enumerate(pages, 1)
         ]
 
-    def reader(self, user_id: str, *, takes_sync: bool) -> "Archive":
+    def reader(self, user_id: str, *, takes_sync: bool, device_id: int | None) -> "Archive":
         return self
 
     async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
@@ -43,14 +46,17 @@ class Archive:
     async def next_page(self) -> Page:
         return self._pages.pop(0)
 
-    async def proven(
-        self, position: Position, *, device_id: int | None
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    async def due(self, limit: int) -> list[Message]:
+        return self.again[:limit]
+
+    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
         raise AssertionError("reading asks for no proof")
 
 
-async def answer(limit: int, *pages: Sequence[Message], lost_at: int | None = None) -> Answer:
-    archive = Archive(*pages, lost_at=lost_at)
+async def answer(
+    limit: int, *pages: Sequence[Message], lost_at: int | None = None, again: Sequence[Message] = ()
+) -> Answer:
+    archive = Archive(*pages, lost_at=lost_at, again=again)
     return await read(lambda _: archive, Who("ada", PHONE), NOTHING, limit)
 
 
@@ -80,3 +86,24 @@ async def test_rows_that_retention_removes_in_the_middle_are_told() -> None:
 
     assert ([one.id for one in told.messages], told.lost) == ([1, 3], Lost.RETENTION)
     assert (await answer(9, [event(1)], [event(3)])).lost is None
+
+
+async def test_what_comes_again_comes_last_and_where_there_is_room() -> None:
+    """Never in place of what is new, nor with it beyond the limit; the position tells nothing of it."""
+    new, again = [event(number) for number in (5, 6)], [event(number) for number in (1, 2)]
+    cut = await answer(1, new, again=again)
+    full = await answer(2, new, again=again)
+    some = await answer(3, new, again=again)
+    whole = await answer(4, new, again=again)
+
+    assert [len(one.again) for one in (cut, full, some, whole)] == [0, 0, 1, 2]
+    assert [one.more for one in (cut, full, some, whole)] == [True, False, False, False]
+    assert full.next == some.next == whole.next == FIRST.end()
+
+
+async def test_what_comes_again_keeps_to_the_bytes_of_an_answer() -> None:
+    """A single one may be larger."""
+    large = [Message(number, 2, b"x" * MOST_BYTES) for number in range(2)]
+
+    assert (await answer(9, [], again=large)).again == large[:1]
+    assert (await answer(9, [event(5)], again=large)).again == []
