@@ -23,11 +23,12 @@ SENT_AGAIN_AT_MOST = 3
 class _Row:
     """One row in flight, sent once or more."""
 
-    __slots__ = ("is_open", "message")
+    __slots__ = ("is_open", "may_be_sent_again", "message")
 
     def __init__(self, message: Message) -> None:
         self.message = message
         self.is_open = True
+        self.may_be_sent_again = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +157,17 @@ class Acks:
         self._advance(now)
         return row.message, Settled((), self._trim())
 
-    def send_oldest_again(self, now: float) -> tuple[Message, int]:
-        """Note that the oldest row is sent again; returns it and its new number."""
+    def send_oldest_again(self, now: float) -> tuple[Message, int] | None:
+        """Note that the oldest row is sent again; returns it and its new number, None when it must not be."""
         row, _ = self._sent[0]
         self._sent_again += 1
         self._waits_since = now
-        return row.message, self._send(row, None)
+        return (row.message, self._send(row, None)) if row.may_be_sent_again else None
+
+    def keep_back(self) -> None:
+        """Send nothing again that is in flight now: it may not be for this user any longer."""
+        for row, _ in self._sent:
+            row.may_be_sent_again = False
 
     def ask(self, now: float) -> None:
         """Note that a ping is sent."""

@@ -242,6 +242,8 @@ class Session:
         """Drop what waits in memory: the table is to say once more what is for this user."""
         if self.phase is Phase.CLOSED:
             return []
+        if self._acks is not None:
+            self._acks.keep_back()
         if self._held:
             self._shed_held()
         if self._ready:
@@ -304,8 +306,9 @@ class Session:
             case Due.ASK:
                 actions.append(self._ping(now))
             case Due.SEND_AGAIN if self._acks is not None:
-                message, number = self._acks.send_oldest_again(now)
-                actions.append(Send(message, self._told_position(), number, again=True))
+                if (sending := self._acks.send_oldest_again(now)) is not None:
+                    message, number = sending
+                    actions.append(Send(message, self._told_position(), number, again=True))
             case Due.TOOK_NOTHING:
                 actions += self.close(
                     CloseCode.TOOK_NOTHING, "took nothing for too long; reconnect and resume"

@@ -196,6 +196,21 @@ class TestPatience:
         assert resent == [(60, 1, 4, True), (120, 1, 5, True), (180, 1, 6, True)]
         assert now == 240
 
+    def test_what_may_not_be_for_its_user_any_longer_is_not_sent_again(self) -> None:
+        """Its user left a room: nothing that was sent before is; the patience is the same."""
+        session = connected(sent=1)
+        session.read_again(0.0)
+        assert sent(session.route(rows(2, xid=50), a_pass(50, 51), 0.0)) == [(2, 2, False)]
+        session.tick(20.0)
+        session.pong(20.0)
+        assert sent(session.tick(60.0)) == []
+        assert confirmed(ack(session, 1, 61.0)) == (1,)
+        session.pong(61.0)
+        for now in (81.0, 101.0):
+            session.tick(now)
+            session.pong(now)
+        assert sent(session.tick(121.0)) == [(2, 3, True)]
+
     def test_a_reader_at_one_message_a_second_is_never_accused(self) -> None:
         """However far the end of what waits for it lies; its pongs come late, since it reads slowly."""
         session = connected(Limits(window=256), sent=0)
