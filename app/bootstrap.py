@@ -210,7 +210,7 @@ class Service:
 
     def _sync(self, archive: Archive) -> Sync:
         def archive_of(rows: int) -> Archive:
-            return replace(archive, page=PageSize(rows, MOST_BYTES))
+            return replace(archive, page=PageSize(rows, MOST_BYTES), settles=False)
 
         return Sync(
             self.registry,

@@ -12,10 +12,21 @@ from app.core.messages import Message
 from app.core.position import Lost, Pass, Position, lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
 from app.outbox.receipts import Receipts
+from app.outbox.sieve import Sieve
 from app.outbox.walk import PageSize, Walk, all_but, less_owed
-from app.store import membership, redeliveries
+from app.store import redeliveries
 from app.store.database import UNREACHABLE, Database
-from app.store.reads import EVERYTHING, Found, Owner, Row, Unfit, Unseen, covered_undelivered, message
+from app.store.reads import (
+    EVERYTHING,
+    NOTHING,
+    Found,
+    Owner,
+    Row,
+    Unfit,
+    Unseen,
+    covered_undelivered,
+    message,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +34,8 @@ class Archive:
     """The table as it is read by those who catch up, a bounded number of them at a time.
 
     `overlap` is how far before a position's time rows are read again after a database restart.
-    `receipts` know what has reached its user although the table does not say so yet.
+    `receipts` know what has reached its user although the table does not say so yet. `settles`: reading may
+    write down that nobody need get an event any more.
     """
 
     database: Database
@@ -31,6 +43,7 @@ class Archive:
     page: PageSize
     overlap: timedelta
     receipts: Receipts
+    settles: bool = True
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[asyncpg.Connection]:
@@ -77,6 +90,7 @@ class CatchUp:
         self._takes_sync = takes_sync
         self._device_id = device_id
         self._walk: Walk | None = None
+        self._sieve: Sieve | None = None
         self._skip: Callable[[Row], bool] = _nothing
         # When what the read under way began with was taken; None when nothing need be told of retention.
         self._seen_at: datetime | None = None
@@ -115,23 +129,27 @@ class CatchUp:
     async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """List undelivered events and sync rows that a client's own position covers: it has them.
 
-        No more can be than a connection may have sent and not seen confirmed. Raises Unavailable.
+        No more can be than a connection may have sent and not seen confirmed. What its reads have passed over
+        is settled instead. Raises Unavailable.
         """
+        owner = Owner(self._user_id, self._takes_sync, with_undelivered=True, device_id=self._device_id)
         async with self._archive.lend() as connection:
-            return await covered_undelivered(
-                connection, position, self._user_id, takes_sync=self._takes_sync, device_id=self._device_id
-            )
+            covered = await covered_undelivered(connection, position, owner)
+            rows = await Sieve(Unseen(NOTHING), owner, settles=True).passed(connection, covered)
+        events = tuple(row[1] for row in rows if row[0] == "e")
+        return events, tuple(row[1] for row in rows if row[0] == "s")
 
     async def due(self, limit: int) -> list[Message]:
         """List what the reader refused and is to be sent again by now, which its reads leave out.
 
         After a read. Raises Unavailable.
         """
-        if self._walk is None or not self._walk.were_tried:
+        sieve = self._sieve
+        if sieve is None or not sieve.knows_of_trials:
             return []
         async with self._archive.lend() as connection:
             rows = await redeliveries.due(connection, self._user_id, self._device_id, limit=limit)
-            return [message(row) for row in await membership.admitted(connection, rows)]
+            return [message(row) for row in await sieve.visible(connection, rows)]
 
     async def next_page(self) -> Page:
         """Go on with the read; raises Interrupted when it must begin again, and Unavailable."""
@@ -168,7 +186,8 @@ class CatchUp:
     async def _read(self, wanted: Unseen, *, with_undelivered: bool) -> Found:
         owner = Owner(self._user_id, self._takes_sync, with_undelivered, self._device_id)
         self._skip = _nothing
-        self._walk = Walk(self._archive.lend, wanted, owner, self._archive.page)
+        self._sieve = Sieve(wanted, owner, settles=self._archive.settles)
+        self._walk = Walk(self._archive.lend, wanted, owner, self._archive.page, self._sieve)
         found = await self._walk.first()
         if found.facts["erased"]:
             raise UserErased(self._user_id)
@@ -187,11 +206,11 @@ class CatchUp:
         return self._archive.receipts.had_arrived(row[1], self._tick)
 
     def _page(self, rows: list[Row]) -> Page:
-        walk = self._walk
         wanted = [message(row) for row in rows if not self._skip(row)]
-        if walk is not None and walk.again:
-            wanted = [replace(one, redelivered=one.id in walk.again) for one in wanted]
-        return Page(wanted, walk is not None and walk.more)
+        if self._sieve is not None and self._sieve.again:
+            again = self._sieve.again
+            wanted = [replace(one, redelivered=one.id in again) for one in wanted]
+        return Page(wanted, self._walk is not None and self._walk.more)
 
 
 def _nothing(_: Row) -> bool:

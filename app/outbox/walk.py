@@ -10,7 +10,8 @@ import asyncpg
 from app.core.position import Horizon, Pass
 from app.core.reads import Interrupted
 from app.core.snapshot import Snapshot
-from app.store import membership, reads, redeliveries
+from app.outbox.sieve import Sieve
+from app.store import reads
 from app.store.reads import Found, Owner, Row, Unseen
 
 Lend = Callable[[], AbstractAsyncContextManager[asyncpg.Connection]]
@@ -28,23 +29,22 @@ class Walk:
     """One read: `first` fixes its snapshot, `later` goes on until `more` is False.
 
     Ids are fetched ahead of the rows, a bounded number at a time, so that a read of a hundred
-    thousand rows stays linear and its pages need no sort.
+    thousand rows stays linear and its pages need no sort. The tail reads for all, without owner and sieve.
     """
 
-    def __init__(self, lend: Lend, wanted: Unseen, owner: Owner | None, size: PageSize) -> None:
+    def __init__(
+        self, lend: Lend, wanted: Unseen, owner: Owner | None, size: PageSize, sieve: Sieve | None = None
+    ) -> None:
         self._lend = lend
         self._wanted = wanted
         self._owner = owner
+        self._sieve = sieve
         self._size = size
         self._ids: list[int] = []
         self._ids_may_follow = False
         self._horizon: Horizon | None = None
         self.purged_through: datetime | None = None
         """What retention had removed when the last page was read: the greatest time of delivery."""
-        self.again: frozenset[int] = frozenset()
-        """Rows of the last page that the reader was sent before."""
-        self.were_tried = False
-        """Whether the reader's user has rows that were tried in vain."""
 
     @property
     def more(self) -> bool:
@@ -60,8 +60,10 @@ class Walk:
                 found = await self._read_first(connection)
             if found is None:
                 raise Interrupted("the database restarted between two statements")
-            self.were_tried = found.facts.get("tried", False)
-            rows = await self._admitted(connection, found.rows)
+            rows = found.rows
+            if self._sieve is not None:
+                self._sieve.knows_of_trials = found.facts["tried"]
+                rows = await self._sieve.passed(connection, rows)
         self._horizon = found.horizon
         self._ids_may_follow = found.more
         if self._wanted.reading is reads.EVERYTHING:
@@ -77,7 +79,9 @@ class Walk:
                 self._ids_may_follow = len(self._ids) == reads.IDS_AT_ONCE
             page = self._ids[: self._size.rows]
             found = await reads.rows_by_ids(connection, page, limit_bytes=self._size.data)
-            rows = [] if found is None else await self._admitted(connection, found.rows)
+            rows = [] if found is None else found.rows
+            if self._sieve is not None:
+                rows = await self._sieve.passed(connection, rows)
         if found is None or self._horizon is None or found.horizon.incarnation != self._horizon.incarnation:
             raise Interrupted("the database restarted in mid-read")
         self.purged_through = found.facts["purged_through"]
@@ -87,16 +91,6 @@ class Walk:
         done = page.index(found.rows[-1][1]) + 1 if found.rows else len(page)
         self._wanted = replace(self._wanted, after_id=page[done - 1])
         self._ids = self._ids[done:]
-        return rows
-
-    async def _admitted(self, connection: asyncpg.Connection, rows: list[Row]) -> list[Row]:
-        """What may be sent to the reader; the tail, which reads for all, sees to that itself."""
-        if self._owner is None:
-            return rows
-        rows = await membership.admitted(connection, rows)
-        if self.were_tried:
-            sifted = await redeliveries.sift(connection, rows, self._owner.device_id)
-            rows, self.again = sifted.rows, sifted.again
         return rows
 
     async def _read_first(self, connection: asyncpg.Connection) -> Found | None:

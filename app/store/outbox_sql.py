@@ -22,9 +22,12 @@ head AS MATERIALIZED (
            (pg_is_in_recovery() OR pg_current_xact_id_if_assigned() IS NOT NULL)::int AS unfit
 )"""
 
+EVENT_MARKS = "((r.room_id IS NOT NULL)::int + 2 * (r.collapse_key IS NOT NULL)::int)::bigint"
+"""What must be asked about an event before it is sent: `OF_ROOM` and `COLLAPSIBLE`, added up."""
+
 _EVENT = (
     "'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data,"
-    " r.created_at, CASE WHEN r.room_id IS NOT NULL THEN 1 END::bigint AS ref"
+    f" r.created_at, {EVENT_MARKS} AS ref"
 )
 _SYNC = "'s' AS kind, r.id, r.xid, r.user_id, r.action_type, r.payload::text, r.created_at, r.device_id"
 _COMMAND = "'c' AS kind, r.id, r.xid, r.user_id, r.kind, r.detail ->> 'generation', r.created_at, r.device_id"
@@ -154,10 +157,10 @@ _NOT_REFUSED = """
                 AND t.device_id IS NOT DISTINCT FROM $8 AND t.next_attempt_at IS NOT NULL)
     AND NOT EXISTS (SELECT FROM realtime_dead_letters AS l WHERE l.event_id = r.id AND l.device_id = $8)"""
 COVERED_UNDELIVERED = f"""
-SELECT 'e' AS kind, id FROM realtime_events AS r
+SELECT 'e' AS kind, id, xid, NULL, NULL, NULL, NULL, {EVENT_MARKS} FROM realtime_events AS r
 WHERE user_id = $1 AND NOT delivered AND settled_as IS NULL AND {_COVERED} AND {_NOT_REFUSED}
 UNION ALL
-SELECT 's' AS kind, id FROM sync_queue AS r
+SELECT 's', id, xid, NULL, NULL, NULL, NULL, NULL FROM sync_queue AS r
 WHERE user_id = $1 AND $7 AND device_id IS DISTINCT FROM $8 AND NOT synced AND {_COVERED} AND {_NOT_REFUSED}
 LIMIT 100000"""
 HORIZON = f"""

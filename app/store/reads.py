@@ -19,15 +19,22 @@ IDS_AT_ONCE = 16_384
 
 XIDS_AT_ONCE = sql.XIDS_AT_ONCE
 EVERYTHING = Snapshot(MAX_XID)
+NOTHING = Snapshot(1)
 
 _NOT_HERE = "a position can only be read on a primary, outside of writing transactions"
 
 Row = asyncpg.Record
 """A row as the driver hands it over: kind, id, xid, user_id, label, data, created_at, ref.
 
-`ref`: of an event, set when it is of a room; of a sync row, the device that uploaded it; of a command, the
-device that it is about.
+`ref`: of an event, `OF_ROOM` and `COLLAPSIBLE` as they apply; of a sync row, the device that uploaded it; of
+a command, the device that it is about.
 """
+
+
+OF_ROOM = 1
+"""Marks an event that only those may see who are in its room."""
+COLLAPSIBLE = 2
+"""Marks an event that has a collapse key."""
 
 
 class Unfit(Exception):  # noqa: N818 - the server's state, not a mistake
@@ -130,32 +137,23 @@ async def rows_by_ids(
     return await _read(connection, sql.BY_IDS, ids, limit_bytes)
 
 
-async def covered_undelivered(
-    connection: asyncpg.Connection,
-    position: Position,
-    user_id: str,
-    *,
-    takes_sync: bool,
-    device_id: int | None,
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """List a user's undelivered events and sync rows that a position of this incarnation covers.
+async def covered_undelivered(connection: asyncpg.Connection, position: Position, owner: Owner) -> list[Row]:
+    """List a user's undelivered rows that a position of this incarnation covers, without their content.
 
     Sync rows only for a reader that takes them, and none that its own device uploaded.
     """
-    reading = position.reading or Snapshot(1)
-    rows = await connection.fetch(
+    reading = position.reading or NOTHING
+    return await connection.fetch(
         sql.COVERED_UNDELIVERED,
-        user_id,
+        owner.user_id,
         position.seen.xmax,
         list(position.seen.in_progress),
         reading.xmax,
         list(reading.in_progress),
         position.after_id,
-        takes_sync,
-        device_id,
+        owner.takes_sync,
+        owner.device_id,
     )
-    events = tuple(row["id"] for row in rows if row["kind"] == "e")
-    return events, tuple(row["id"] for row in rows if row["kind"] == "s")
 
 
 async def horizon(connection: asyncpg.Connection) -> Horizon:
@@ -180,6 +178,11 @@ async def create_incarnation(connection: asyncpg.Connection) -> None:
         ON CONFLICT DO NOTHING
         """
     )
+
+
+def marked(rows: Sequence[Row], mark: int) -> frozenset[int]:
+    """Ids of the events among these rows that have a mark."""
+    return frozenset(row[1] for row in rows if row[0] == "e" and row[7] & mark)
 
 
 def message(row: Row | tuple[Any, ...]) -> Message:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from app.store.outbox_sql import EVENT_MARKS
 from app.store.reads import Row
 
 LONGEST_DETAIL = 200
@@ -88,7 +89,7 @@ WHERE r.event_id = s.event_id AND r.device_id IS NOT DISTINCT FROM s.device_id""
 _ANY_DUE = "SELECT EXISTS (SELECT FROM realtime_redeliveries WHERE next_attempt_at <= clock_timestamp())"
 
 # The claim keeps other processes, and the next look, away while the row is on its way.
-_CLAIM = """
+_CLAIM = f"""
 WITH mine AS MATERIALIZED (
     SELECT r.id FROM realtime_redeliveries AS r
     WHERE r.user_id = ANY($1::text[])
@@ -101,24 +102,24 @@ WITH mine AS MATERIALIZED (
     FROM mine WHERE r.id = mine.id
     RETURNING r.event_id, r.device_id AS reader
 )
-SELECT 'e' AS kind, e.id, e.xid, e.user_id, e.event_type AS label, e.payload::text AS data, e.created_at,
-       CASE WHEN e.room_id IS NOT NULL THEN 1 END::bigint AS ref, due.reader
-FROM due JOIN realtime_events AS e ON e.id = due.event_id AND (due.reader IS NOT NULL OR NOT e.delivered)
+SELECT 'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data, r.created_at,
+       {EVENT_MARKS} AS ref, due.reader
+FROM due JOIN realtime_events AS r ON r.id = due.event_id AND (due.reader IS NOT NULL OR NOT r.delivered)
 UNION ALL
 SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text, s.created_at, s.device_id, due.reader
 FROM due JOIN sync_queue AS s ON s.id = due.event_id
 ORDER BY id"""
 
 # As a claim finds them, but nothing changes: whoever asks over HTTP may not get the answer.
-_DUE = """
+_DUE = f"""
 WITH due AS MATERIALIZED (
     SELECT r.event_id FROM realtime_redeliveries AS r
     WHERE r.user_id = $1 AND r.device_id IS NOT DISTINCT FROM $2 AND r.next_attempt_at <= clock_timestamp()
     ORDER BY r.event_id LIMIT $3
 )
-SELECT 'e' AS kind, e.id, e.xid, e.user_id, e.event_type AS label, e.payload::text AS data, e.created_at,
-       CASE WHEN e.room_id IS NOT NULL THEN 1 END::bigint AS ref
-FROM due JOIN realtime_events AS e ON e.id = due.event_id AND ($2::bigint IS NOT NULL OR NOT e.delivered)
+SELECT 'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data, r.created_at,
+       {EVENT_MARKS} AS ref
+FROM due JOIN realtime_events AS r ON r.id = due.event_id AND ($2::bigint IS NOT NULL OR NOT r.delivered)
 UNION ALL
 SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text, s.created_at, s.device_id
 FROM due JOIN sync_queue AS s ON s.id = due.event_id
@@ -130,7 +131,7 @@ FROM realtime_redeliveries AS r
 WHERE r.event_id = ANY($1::bigint[]) AND r.device_id IS NOT DISTINCT FROM $2
 UNION ALL
 SELECT l.event_id, true FROM realtime_dead_letters AS l
-WHERE l.event_id = ANY($1::bigint[]) AND l.device_id = $2"""
+WHERE l.event_id = ANY($1::bigint[]) AND l.device_id IS NOT DISTINCT FROM $2 AND l.reason <> 'expired'"""
 
 
 async def record(connection: asyncpg.Connection, tried: Sequence[Tried], persistence: Persistence) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from app.store.outbox_sql import EVENT_MARKS
 from app.store.reads import Row
 
 LOOKED_AT = 1000
@@ -125,7 +126,7 @@ EVENTS = StaleRows(
         _PENDING_EVENT,
         "e",
         "event_type",
-        "CASE WHEN r.room_id IS NOT NULL THEN 1 END::bigint",
+        EVENT_MARKS,
     ),
 )
 SYNC_ROWS = StaleRows(

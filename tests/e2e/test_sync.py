@@ -194,14 +194,27 @@ async def test_reading_changes_nothing(server: Server, host: asyncpg.Connection)
     await register(server, user, f"phone {user}", "ios")
     await app.log_moods(host, [user], 20)
     await app.queue_sync(host, user)
+    # Two that are withheld, and one that is superseded: to be settled by who gets the rest.
+    room = await app.create_room(host, user, "somebody")
+    for _ in range(2):
+        await app.post_message(host, "somebody", room)
+    await app.leave_room(host, room, user)
+    state = "SELECT realtime_publish($1, 'state', '{}', collapse_key => 'state')"
+    events = [await host.fetchval(state, user) for _ in range(2)]
     before = await contents(host)
 
     for query in ({}, {"device_token": f"phone {user}"}, {"device_token": f"phone {user}", "wait": 0.2}):
         answers = await everything(server, user, limit=7, **query)
-        assert len(ids(*answers)) == (21 if query else 20)
+        assert len(ids(*answers)) == (22 if query else 21)
+        assert events[0] not in ids(*answers)
         await sync(server, user, **query | {"position": answers[-1]["next"]})
 
     assert await contents(host) == before
+    await acked(server, user, device_token=f"phone {user}", position=answers[-1]["next"])
+    settled = await host.fetch(
+        "SELECT settled_as FROM realtime_events WHERE user_id = $1 AND NOT delivered ORDER BY id", user
+    )
+    assert [row[0] for row in settled] == ["left_room", "left_room", "collapsed"]
 
 
 async def test_without_a_position_the_stored_one_counts(

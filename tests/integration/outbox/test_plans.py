@@ -13,7 +13,7 @@ import pytest
 
 from app.core.snapshot import Snapshot
 from app.outbox.walk import PageSize, Walk
-from app.store import devices, inspection, outbox_sql, reads, receipts, sync
+from app.store import collapsing, devices, inspection, outbox_sql, reads, receipts, settling, sync
 from app.store.database import LOOKUPS
 from app.store.reads import Owner, Unseen
 from tests.support.postgres import Database
@@ -219,6 +219,14 @@ async def mark_little(meter: Meter, host: asyncpg.Connection) -> None:
         [f'"{datetime.now(UTC)}"'] * len(known),
         ["1.00"] * len(known),
     ]
+    await host.execute(
+        "INSERT INTO realtime_events (user_id, event_type, payload, collapse_key, xid)"
+        " SELECT 'keyed', 'presence', '{}', 'k' || n % 50, '3' FROM generate_series(1, 2000) AS n"
+    )
+    await host.execute("ANALYZE realtime_events")
+    keyed = [
+        row[0] for row in await host.fetch("SELECT id FROM realtime_events WHERE user_id = 'keyed' LIMIT 500")
+    ]
     keys = [f"key-{number}" for number in range(100)]
     uploaded = keys, ["read"] * len(keys), ['"{}"'] * len(keys)
     for statement, arguments, rows in (
@@ -230,6 +238,8 @@ async def mark_little(meter: Meter, host: asyncpg.Connection) -> None:
         (receipts._MOVE, columns, len(known)),
         (devices._CONNECT, (WHO, "token-77"), 1),
         (devices._FIND, (WHO, "token-77"), 1),
+        (collapsing._SUPERSEDED, (keyed, 1, [], None, True), 2 * len(keyed)),
+        (settling._SETTLE, (events, "collapsed"), len(events)),
         (sync._NAMED, (events + sync_rows, WHO, True, 1), len(events) + len(sync_rows)),
         (sync._UPLOAD, (WHO, 1, *uploaded), 3 * len(keys)),
         (outbox_sql.COVERED_UNDELIVERED, (WHO, 10**9, [], 1, [], 0, True, None), 3 * FEW),
