@@ -17,15 +17,19 @@ from uuid import uuid4
 from sqlalchemy import URL
 
 from app.admin.letters import DeadLetters
+from app.core.allowance import Allowance
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits, Pace
 from app.core.rate import Load
 from app.core.recent import Recent
 from app.devices.registry import Registry
+from app.gateway.addresses import Forwarding
 from app.gateway.admission import Admission, Reception
 from app.gateway.connection import Surroundings
 from app.gateway.departure import leave_all, longest
+from app.gateway.door import Door
 from app.gateway.hub import Hub
+from app.gateway.origins import ANY, Origins
 from app.gateway.sse import SseEndpoint
 from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, install
 from app.gateway.websocket import WebSocketEndpoint
@@ -63,6 +67,7 @@ log = logging.getLogger(__name__)
 CONFIRM_AFTER = 0.2
 CONFIRM_AFTER_BUSY = 2.0
 REMEMBERED_ROWS = 100_000
+MINUTE = 60.0
 LAST_WORD = 2.0
 """Seconds that a stopping process waits for the database to take what is left."""
 RING_UNTIL = {Bells.ALWAYS: bells.ALWAYS, Bells.LEASED: None, Bells.OFF: bells.NEVER}
@@ -75,6 +80,8 @@ class Service:
         self._settings = settings
         self._local: Any = None
         self._draining = False
+        self.origins = _origins(settings)
+        self.forwarding = Forwarding(None)
 
     async def start(self) -> None:
         """Start everything; raises StartupError."""
@@ -118,8 +125,11 @@ class Service:
             Admission(settings.connections_per_user, settings.connections_per_process),
             is_open=lambda: not self._draining,
         )
-        self.websocket = WebSocketEndpoint(reception, surroundings, message_size=settings.message_size)
-        self.sse = SseEndpoint(reception, replace(surroundings, limits=_sse_limits(limits, settings)))
+        door = Door(
+            self.origins, Allowance(settings.attempts_per_address, MINUTE), url_size=settings.url_size
+        )
+        self.websocket = WebSocketEndpoint(door, reception, surroundings, message_size=settings.message_size)
+        self.sse = SseEndpoint(door, reception, replace(surroundings, limits=_sse_limits(limits, settings)))
         self._sinks = [Part("receipts", self.receipts.run)]
         self._sources = [
             Part("tail", self.tail.run),
@@ -134,6 +144,7 @@ class Service:
         )
         self._waiting = Part("preparation", preparation.run)
         self.host = self._install_host()
+        self.forwarding = Forwarding(self.host.trusted_proxies)
         self.health = self._health(preparation)
         try:
             if not await preparation.attempt():
@@ -274,6 +285,7 @@ class Service:
                 "tail": self.tail.state,
                 "receipts": self.receipts.state,
                 "delivery": self._delivery_state,
+                "clients": self._clients_state,
                 "bells": self.bells_watch.state,
                 "triggers": self.triggers_watch.state,
                 "jobs": self.scheduler.state,
@@ -291,6 +303,7 @@ class Service:
                 "connections": settings.connections_per_process,
                 "connections_per_user": settings.connections_per_user,
                 "message_bytes": settings.message_size,
+                "attempts_per_address": settings.attempts_per_address,
             },
             "missing": self.host.missing,
         }
@@ -301,6 +314,17 @@ class Service:
             reasons.append("this process takes no more connections")
         return State(details, tuple(reasons), ready=not reasons)
 
+    def _clients_state(self) -> State:
+        """From where clients come, as far as this process knows."""
+        origins = self.origins
+        return State(
+            {
+                "origins": ANY if origins.anyone else sorted(origins.listed),
+                "trusted_proxies": self.forwarding.trusted,
+                "ignored_forwarding_headers": self.forwarding.ignored,
+            }
+        )
+
     def _stats(self) -> dict[str, Any]:
         """What the heartbeat tells of this process."""
         return {
@@ -310,6 +334,16 @@ class Service:
             "rows_per_second": round(self.tail.rows_per_second, 1),
             "receipts_unwritten": self.receipts.unwritten,
         }
+
+
+def _origins(settings: Settings) -> Origins:
+    """Whose pages may connect; everybody's while nobody has to say who they are."""
+    if settings.allowed_origins is None:
+        return Origins(anyone=True)
+    try:
+        return Origins.parse(settings.allowed_origins)
+    except ValueError as error:
+        raise StartupError(str(error)) from error
 
 
 def _limits(settings: Settings) -> Limits:

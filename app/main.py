@@ -6,18 +6,18 @@ Routes and lifespan, nothing else.
 import json
 import logging
 from importlib.metadata import version
-from typing import Any, TypedDict
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from pydantic import ValidationError
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.admin import endpoints as admin
 from app.bootstrap import Service
 from app.devices import endpoints as devices
 from app.gateway import sse
+from app.gateway.origins import ANY, Origins
 from app.http import BodyLimit
 from app.preparation import StartupError
 from app.settings import Settings
@@ -31,18 +31,6 @@ LARGEST_BODY = 8 << 20
 """Bytes of a request: room for the most and largest actions that may be uploaded at once."""
 
 
-class Cors(TypedDict):
-    """What CORSMiddleware takes, which everything served here is given alike."""
-
-    allow_origins: list[str]
-    allow_methods: list[str]
-    allow_headers: list[str]
-
-
-# Whoever may read a user id may connect, as before; issue-wide authentication narrows both.
-CORS = Cors(allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
-
-
 class RealTime(FastAPI):
     """FastAPI for HTTP; WebSockets, SSE and the lifespan are served on the ASGI level, below it.
 
@@ -50,24 +38,24 @@ class RealTime(FastAPI):
     """
 
     service: Service
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._events = CORSMiddleware(self._serve_events, **CORS)
+    _shared: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        self.service.forwarding.note(scope)
         if scope["type"] == "websocket":
             await self.service.websocket(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
-        elif scope["path"] == sse.PATH:
-            await self._events(scope, receive, send)
+        else:
+            await self._shared(scope, receive, send)
+
+    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == sse.PATH:
+            await self.service.sse(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
-
-    async def _serve_events(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.service.sse(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -80,6 +68,7 @@ class RealTime(FastAPI):
             await send({"type": "lifespan.startup.failed", "message": _one_line(error)})
             return
         self.service = service
+        self._shared = _shared(self._serve_http, service.origins)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await service.stop()
@@ -89,7 +78,6 @@ class RealTime(FastAPI):
 def create_app() -> RealTime:
     """Build the application; nothing is read or connected before its lifespan starts."""
     application = RealTime(title="MindVibe Real-Time", version=version("mindvibe-realtime"))
-    application.add_middleware(CORSMiddleware, **CORS)
     application.add_middleware(BodyLimit, most=LARGEST_BODY)
     application.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
     application.include_router(health.router(lambda: application.service.health))
@@ -97,6 +85,18 @@ def create_app() -> RealTime:
     application.include_router(sync.router(lambda: application.service.sync))
     application.include_router(admin.router(lambda: application.service.letters))
     return application
+
+
+def _shared(app: ASGIApp, origins: Origins) -> ASGIApp:
+    """Let the pages that may connect read answers too, and send the ticket's cookie where they are named."""
+    return CORSMiddleware(
+        app,
+        allow_origins=[ANY] if origins.anyone else sorted(origins.listed),
+        allow_credentials=not origins.anyone,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Retry-After"],
+    )
 
 
 async def _tell_what_is_wrong(request: Request, error: Exception) -> Response:  # noqa: ARG001

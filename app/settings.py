@@ -5,10 +5,11 @@ values by its constructor. Durations are seconds, sizes are bytes unless the nam
 """
 
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -37,6 +38,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(hide_input_in_errors=True, extra="ignore", frozen=True)
 
     environment: Environment = Environment.DEVELOPMENT
+    allowed_origins: str | None = None
+    """Web pages that may connect, as `https://app.example,https://www.example`; `*`: all."""
+    forwarded_allow_ips: str = "127.0.0.1,::1"
+    """Proxies whose X-Forwarded-For is believed: addresses and networks; `*`: everybody's.
+
+    Read by uvicorn itself; here it is only checked.
+    """
 
     database_url: SecretStr | None = None
     """`postgresql://` or `postgresql+asyncpg://`; unset means the embedded PostgreSQL."""
@@ -83,6 +91,10 @@ class Settings(BaseSettings):
     """Before a refused message is sent again for the first time; doubles with each refusal."""
     handshake_timeout: Seconds = 10.0
     drain_window: Seconds = 8.0
+    attempts_per_address: PositiveInt = 300
+    """Attempts to connect per minute from one public address (IPv6: one /64)."""
+    url_size: PositiveInt = 8000
+    """The longest path with its query."""
     message_size: PositiveInt = 64 << 10
     """The largest message taken from a client."""
     inbound_rate: PositiveInt = 20
@@ -111,3 +123,12 @@ class Settings(BaseSettings):
     """Between two looks for rows of deleted users; a deletion heard of is seen to at once."""
     housekeeping_interval: Seconds = 300.0
     """Between two rounds of expiring, purging and forgetting."""
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_addresses(cls, text: str) -> str:
+        """Refuse what uvicorn would take for a name that nobody has, without a word."""
+        if text.strip() != "*":
+            for one in text.split(","):
+                ip_network(one.strip())
+        return text

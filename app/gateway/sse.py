@@ -13,6 +13,7 @@ from app.core.wishes import Wishes
 from app.gateway.admission import Guest, Reception, Refusal, header, query
 from app.gateway.asgi_socket import Message, Receive, Send
 from app.gateway.connection import Surroundings
+from app.gateway.door import Door, Turned
 from app.gateway.sse_socket import FINAL, STATUS, message_block, retry_block, serve_stream, stream_headers
 
 PATH = "/realtime/events"
@@ -27,7 +28,8 @@ FULL = Refusal(
 class SseEndpoint:
     """Answers requests for a stream, and turns each into a connection of its user."""
 
-    def __init__(self, reception: Reception, surroundings: Surroundings) -> None:
+    def __init__(self, door: Door, reception: Reception, surroundings: Surroundings) -> None:
+        self._door = door
         self._reception = reception
         self._surroundings = surroundings
 
@@ -35,6 +37,10 @@ class SseEndpoint:
         """Serve one request; this returns when its stream has ended."""
         if scope["method"] != "GET":
             await _answer(send, 405, messages.error("malformed", "Use GET."), (b"allow", b"GET"))
+            return
+        turned = self._door.turns_away(scope)
+        if turned is not None:
+            await _turn_away(scope, send, turned)
             return
         last_event_id = header(scope, b"last-event-id")
         if last_event_id is not None and last_event_id.startswith(FINAL):
@@ -54,13 +60,26 @@ async def _refuse(scope: Message, send: Send, refusal: Refusal) -> None:
     lasting = STATUS.get(refusal.close_code)
     if lasting is not None:
         await _answer(send, lasting, error)
-    elif "text/event-stream" in (header(scope, b"accept") or ""):
-        after_ms = random.randint(RETRY_AFTER * 1000, RETRY_AFTER * 2000)  # noqa: S311 - spreads, hides nothing
+    else:
+        status = 429 if refusal.close_code is CloseCode.TOO_MANY else 503
+        await _ask_to_wait(scope, send, status, error, RETRY_AFTER)
+
+
+async def _turn_away(scope: Message, send: Send, turned: Turned) -> None:
+    error = messages.error(turned.code, turned.message)
+    if turned.retry_after is None:
+        await _answer(send, turned.status, error)
+    else:
+        await _ask_to_wait(scope, send, turned.status, error, turned.retry_after)
+
+
+async def _ask_to_wait(scope: Message, send: Send, status: int, error: bytes, seconds: int) -> None:
+    if "text/event-stream" in (header(scope, b"accept") or ""):
+        after_ms = random.randint(seconds * 1000, seconds * 2000)  # noqa: S311 - spreads, hides nothing
         await send({"type": "http.response.start", "status": 200, "headers": stream_headers(scope)})
         await send({"type": "http.response.body", "body": retry_block(after_ms) + message_block(error)})
     else:
-        status = 429 if refusal.close_code is CloseCode.TOO_MANY else 503
-        await _answer(send, status, error, (b"retry-after", b"%d" % RETRY_AFTER))
+        await _answer(send, status, error, (b"retry-after", b"%d" % seconds))
 
 
 async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:

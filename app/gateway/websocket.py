@@ -8,6 +8,7 @@ from app.core.wishes import Wishes
 from app.gateway.admission import Guest, Reception, query, refuses
 from app.gateway.asgi_socket import Message, Receive, Send, serve_socket
 from app.gateway.connection import Surroundings
+from app.gateway.door import Door
 
 PATH = "/realtime/ws"
 
@@ -15,7 +16,10 @@ PATH = "/realtime/ws"
 class WebSocketEndpoint:
     """Accepts WebSockets, and turns each into a connection of its user."""
 
-    def __init__(self, reception: Reception, surroundings: Surroundings, *, message_size: int) -> None:
+    def __init__(
+        self, door: Door, reception: Reception, surroundings: Surroundings, *, message_size: int
+    ) -> None:
+        self._door = door
         self._reception = reception
         self._surroundings = surroundings
         self._message_size = message_size
@@ -26,9 +30,13 @@ class WebSocketEndpoint:
         if scope["path"] != PATH:
             await _refuse(send, scope, 404, "There is no WebSocket here; connect to /realtime/ws.")
             return
+        turned = self._door.turns_away(scope)
+        if turned is not None:
+            await _refuse(send, scope, turned.status, turned.message, turned.retry_after)
+            return
         admitted = await self._reception.admit(scope)
         if admitted is None:
-            await _refuse(send, scope, 503, "This process takes no more connections; try again.")
+            await _refuse(send, scope, 503, "This process takes no more connections; try again.", 5)
             return
         await send({"type": "websocket.accept"})
         if isinstance(admitted, Guest):
@@ -40,13 +48,13 @@ class WebSocketEndpoint:
         await serve_socket(scope, receive, send, open_events, message_size=self._message_size)
 
 
-async def _refuse(send: Send, scope: Message, status: int, text: str) -> None:
+async def _refuse(send: Send, scope: Message, status: int, text: str, retry_after: int | None = None) -> None:
     """Refuse before the accept, with a reason where the server can carry one."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1013})
         return
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    if status == 503:
-        headers.append((b"retry-after", b"5"))
+    if retry_after is not None:
+        headers.append((b"retry-after", b"%d" % retry_after))
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": text.encode()})

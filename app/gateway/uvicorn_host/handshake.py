@@ -17,6 +17,9 @@ from .live import LiveSocket, SocketHost
 from .tcp import set_user_timeout
 
 _EARLY_SIZE = 64 << 10
+HEAD_REFUSED = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+)
 
 
 class _Nowhere(asyncio.Transport):
@@ -93,6 +96,12 @@ class HandshakeProtocol(WebSocketsSansIOProtocol):
                 self.transport.pause_reading()
         else:
             super().data_received(data)
+            if not self.handshake_initiated and not self.transport.is_closing():
+                # uvicorn hands over whole heads only. One with lines too long or too many for the library
+                # gets no answer from either of them, and its connection would be kept for ever.
+                self.handshake_complete = True
+                self.transport.write(HEAD_REFUSED)
+                self.transport.close()
 
     def start_keepalive(self) -> None:
         """Leave pings to the connection; without one, they begin with the first receive."""

@@ -8,6 +8,7 @@ from typing import Any
 from . import inside
 from .drain import GentleShutdown
 from .options import HostOptions
+from .peers import PeerNoted
 from .quiet_logs import install_filter
 from .report import Capability, HostReport
 from .requests import RequestHeadLimit
@@ -21,6 +22,7 @@ NAMES = (
     "half-open handshakes",
     "user timeout",
     "acknowledgements",
+    "client addresses",
     "drain",
     "quiet logs",
 )
@@ -51,11 +53,12 @@ def install(
         "half-open handshakes": lambda: _take_requests(server, options, loop),
         "user timeout": lambda: _check_user_timeout(server),
         "acknowledgements": lambda: _check_acknowledgements(server),
+        "client addresses": lambda: _note_peers(server),
         "drain": GentleShutdown(server, loop, drain, options).install,
         "quiet logs": install_filter,
     }
     capabilities = tuple(Capability(name, _attempt(step)) for name, step in steps.items())
-    return HostReport(f"uvicorn {inside.version()}", capabilities)
+    return HostReport(f"uvicorn {inside.version()}", capabilities, _trusted_proxies(server))
 
 
 def _attempt(step: Callable[[], None]) -> str | None:
@@ -107,6 +110,18 @@ def _take_requests(server: inside.Server, options: HostOptions, loop: asyncio.Ab
     )
     _check(inside.make_protocol(server, ours, loop), inside.REQUEST_ATTRIBUTES)
     server.config.http_protocol_class = ours
+
+
+def _note_peers(server: inside.Server) -> None:
+    _check(server.config, ("loaded_app", "proxy_headers", "forwarded_allow_ips"))
+    server.config.loaded_app = PeerNoted(server.config.loaded_app)
+
+
+def _trusted_proxies(server: inside.Server) -> str | None:
+    trusted = getattr(server.config, "forwarded_allow_ips", None)
+    if not getattr(server.config, "proxy_headers", False) or not trusted:
+        return None
+    return trusted if isinstance(trusted, str) else ",".join(trusted)
 
 
 def _check_user_timeout(server: inside.Server) -> None:

@@ -17,6 +17,8 @@ class HostReport:
 
     server: str
     capabilities: tuple[Capability, ...]
+    trusted_proxies: str | None = None
+    """Addresses whose X-Forwarded-For the server takes for the client's; None where it takes nobody's."""
 
     @property
     def confirms(self) -> bool:
