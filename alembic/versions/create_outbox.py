@@ -96,6 +96,7 @@ def make_events() -> None:
     adoption.ensure_index(
         table, "realtime_events_created_at", "USING brin (created_at) WITH (autosummarize = on)"
     )
+    adoption.ensure_index(table, "realtime_events_redriven_at", "(redriven_at) WHERE redriven_at IS NOT NULL")
     adoption.ensure_index(
         table, "realtime_events_collapse", "(user_id, collapse_key, id) WHERE collapse_key IS NOT NULL"
     )

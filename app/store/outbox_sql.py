@@ -77,6 +77,11 @@ def _unseen(kind: str, *, mine: str = "", overlap: str | None = None, owed: str 
         branches.append(
             f"(SELECT * FROM {table} WHERE created_at >= {overlap} OFFSET 0) AS young WHERE {both}"
         )
+    if overlap and kind == "e":
+        # By its xid alone what was redriven might be taken for seen, and it was written long before.
+        branches.append(
+            f"(SELECT * FROM {table} WHERE redriven_at >= {overlap} OFFSET 0) AS redriven WHERE {both}"
+        )
     if owed:
         branches.append(f"{table} WHERE {owed} AND {both}")
     # Only the branches beyond the first two can find a row twice.

@@ -98,6 +98,7 @@ realtime_events = Table(
     Index("realtime_events_user_xid", "user_id", "xid"),
     Index("realtime_events_pending", "user_id", "id", postgresql_where=text(PENDING_EVENT)),
     Index("realtime_events_created_at", "created_at", postgresql_using="brin"),
+    Index("realtime_events_redriven_at", "redriven_at", postgresql_where=text("redriven_at IS NOT NULL")),
     Index(
         "realtime_events_collapse",
         "user_id",

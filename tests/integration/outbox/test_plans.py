@@ -46,6 +46,8 @@ INSERT INTO sync_queue (user_id, action_type, payload, xid, synced, synced_at, c
            (800 + n::bigint * {TRANSACTIONS} / {SYNC_ROWS})::text::xid8, true, now(),
            now() - interval '30 days' * (1 - n / {SYNC_ROWS}.0)
     FROM generate_series(1, {SYNC_ROWS}) AS n;
+UPDATE realtime_events SET redriven_at = now() - interval '30 days' * (1 - id % 1000 / 1000.0)
+    WHERE id % 100 = 50;
 UPDATE realtime_events SET delivered = false WHERE id IN
     (SELECT id FROM realtime_events WHERE user_id = '{WHO}' ORDER BY id LIMIT {FEW});
 """
