@@ -9,7 +9,13 @@ from app.settings import Settings
 from tests.support.postgres import ROOT
 
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-DOCUMENTS = [ARCHITECTURE, *sorted((ROOT / "docs" / "decisions").glob("*.md")), ROOT / "CHANGELOG.md"]
+PROTOCOL = ROOT / "docs" / "protocol.md"
+DOCUMENTS = [
+    ARCHITECTURE,
+    PROTOCOL,
+    *sorted((ROOT / "docs" / "decisions").glob("*.md")),
+    ROOT / "CHANGELOG.md",
+]
 TWO_PAGES = 120  # lines of 115 characters, tables included
 
 _PATH = re.compile(r"`((?:app|alembic|demo|docs|ops|tests|bench)/[\w./]*|(?:\w+\.(?:toml|yml|ini)))`")

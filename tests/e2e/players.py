@@ -1,0 +1,279 @@
+"""Those who play the examples of docs/protocol.md against a real server, one for each kind of example."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import asyncpg
+import httpx2
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from app.settings import Settings
+from tests.e2e.protocol import Example, Step, Values
+from tests.support import host as app
+from tests.support.client import Client, target
+from tests.support.server import PATIENCE, Server
+
+DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
+
+
+class Player:
+    """Plays the steps of an example; subclasses know the transport."""
+
+    def __init__(self, server: Server, host: asyncpg.Connection, stack: AsyncExitStack) -> None:
+        self.server = server
+        self.host = host
+        self.stack = stack
+        self.values = Values()
+
+    async def play(self, example: Example) -> None:
+        """Play an example to its end."""
+        await app.add_user(self.host, self.values.user)
+        steps = example.steps
+        while steps:
+            first = steps.pop(0)
+            match first.who:
+                case "#":
+                    await self.happens(first.text)
+                case ">":
+                    await self.says(first.text, steps)
+                case _:
+                    await self.hears(first.text)
+        await self.finish()
+
+    async def says(self, text: str, rest: list[Step]) -> None:
+        """Say something as the client; what else belongs to it is taken from `rest`."""
+        raise NotImplementedError
+
+    async def hears(self, text: str) -> None:
+        """Check the next thing that the server says."""
+        raise NotImplementedError
+
+    async def finish(self) -> None:
+        """Check that nothing more was said."""
+
+    async def happens(self, text: str) -> None:
+        """Let happen what the example says."""
+        happening = self._happenings().get(text)
+        if happening is not None:
+            await happening()
+            return
+        count, _, rest = text.partition(" ")
+        assert rest == "bad messages more are sent", f"nobody knows how to make happen: {text}"
+        for _ in range(int(count)):
+            await self.says("hello", [])
+            await self.hears('{"type":"error","code":"malformed","message":"<text>"}')
+
+    def _happenings(self) -> dict[str, Callable[[], Awaitable[Any]]]:
+        host, user = self.host, self.values.user
+        badge = {"badge": "a week of entries"}
+        return {
+            "a mood is logged": lambda: app.log_mood(host, user),
+            "two moods are logged": lambda: app.log_moods(host, [user], 2),
+            "a message is posted in a room": self._post_in_a_room,
+            "a message is posted outside of rooms": lambda: app.post_message(host, user),
+            "a journal entry is written": lambda: app.write_entry(host, user),
+            "the application publishes badge_earned": lambda: app.publish(
+                host, user, "badge_earned", **badge
+            ),
+            "a row of sync_queue is written": lambda: app.queue_sync(
+                host, user, "refresh", {"what": "rooms"}
+            ),
+            "the user is deleted": lambda: app.delete_user(host, user),
+            "the device phone-1 is registered": self._register,
+            "the device phone-1 connects once more": lambda: self.connect(self._of_phone()),
+            "the user has CONNECTIONS_PER_USER connections": self._crowd,
+            "the process is told to stop": self._stop,
+            "NACK_PAUSE passes": _nothing,
+            "ACK_TIMEOUT passes": _nothing,
+        }
+
+    async def connect(self, path: str) -> Client:
+        """Open a WebSocket that is gone when the example has been played."""
+        connection = await connect(
+            f"ws://{self.server.address[0]}:{self.server.port}{path}",
+            proxy=None,
+            compression=None,
+            open_timeout=PATIENCE,
+            ping_interval=None,
+        )
+        client = Client(connection)
+        self.stack.push_async_callback(client.vanish)
+        return client
+
+    def _of_phone(self) -> str:
+        return target(user_id=self.values.user, device_token=self.values.fill("phone-1"))
+
+    async def _register(self) -> None:
+        body = {"user_id": self.values.user, "device_token": self.values.fill("phone-1"), "platform": "ios"}
+        assert (await self.server.request("POST", "/realtime/devices", json=body)).status_code == 201
+
+    async def _post_in_a_room(self) -> None:
+        room = await app.create_room(self.host, self.values.user)
+        await app.post_message(self.host, self.values.user, room)
+
+    async def _crowd(self) -> None:
+        for _ in range(DEFAULTS["connections_per_user"]):
+            one = await self.connect(target(user_id=self.values.user))
+            await one.until(lambda client: client.messages)
+
+    async def _stop(self) -> None:
+        self.server.send_signal()
+
+
+class WebSocketPlayer(Player):
+    """Plays `ws`; `> GET` connects, anything else is sent as text."""
+
+    client: Client | None = None
+    refused: int | None = None
+    heard = 0
+
+    async def says(self, text: str, rest: list[Step]) -> None:
+        words = self.values.spoken(text)
+        if words.startswith("GET "):
+            await self.finish()
+            self.client, self.heard = None, 0
+            try:
+                self.client = await self.connect(words.removeprefix("GET "))
+            except InvalidStatus as error:
+                self.refused = error.response.status_code
+            return
+        assert self.client is not None
+        match words:
+            case "vanish":
+                await self.finish()
+                await self.client.vanish()
+            case "binary":
+                await self.client.send(b"bytes")
+            case "a text longer than MESSAGE_SIZE":
+                await self.client.send("x" * (DEFAULTS["message_size"] + 1))
+            case _:
+                await self.client.send(words)
+
+    async def hears(self, text: str) -> None:
+        if text.startswith("refused "):
+            assert text == f"refused {self.refused}"
+            return
+        assert self.client is not None, f"refused with {self.refused}"
+        if text.startswith("close "):
+            assert f"close {await self.client.ended()}" == text
+            assert self.client.messages[self.heard :] == []
+            return
+        await self.client.until(lambda client: len(client.frames) > self.heard)
+        self.heard += 1
+        self.values.check_json(text, self.client.frames[self.heard - 1])
+
+    async def finish(self) -> None:
+        if self.client is not None and self.client.end is None:
+            await self.client.ask()
+            assert [one["type"] for one in self.client.messages[self.heard :]] == ["pong"]
+
+
+class HttpPlayer(Player):
+    """Plays `http`: a request with its body, a status and the body that came with it."""
+
+    answer: httpx2.Response | None = None
+
+    async def says(self, text: str, rest: list[Step]) -> None:
+        await self.finish()
+        method, path = self.values.spoken(text).split(" ", 1)
+        body = None
+        if rest[0].who == ">":
+            body = self.values.spoken(rest.pop(0).text).encode()
+            json.loads(body)
+        self.answer = await self.server.request(
+            method, path, content=body, headers={"Content-Type": "application/json"} if body else {}
+        )
+        self.status_heard = self.body_heard = False
+
+    async def hears(self, text: str) -> None:
+        assert self.answer is not None
+        if not self.status_heard:
+            assert self.answer.status_code == int(text), self.answer.text
+            self.status_heard = True
+        else:
+            self.values.check_json(text, self.answer.content)
+            self.body_heard = True
+
+    async def finish(self) -> None:
+        if self.answer is not None:
+            assert self.body_heard or not self.answer.content, self.answer.text
+
+
+class StreamPlayer(Player):
+    """Plays `sse`: the lines of a stream, in blocks, or the status and body of an answer that is none."""
+
+    answer: httpx2.Response | None = None
+    lines: AsyncIterator[str] | None = None
+    status_heard = True
+
+    async def says(self, text: str, rest: list[Step]) -> None:
+        words = self.values.spoken(text)
+        if words == "vanish":
+            assert self.answer is not None
+            await self.answer.aclose()
+            return
+        headers = {"Accept": "text/event-stream"}
+        while rest[0].who == ">":
+            name, value = self.values.spoken(rest.pop(0).text).split(": ", 1)
+            headers[name] = value
+        client = await self.stack.enter_async_context(
+            httpx2.AsyncClient(base_url=self.server.url, timeout=PATIENCE, trust_env=False)
+        )
+        request = client.build_request("GET", words.removeprefix("GET "), headers=headers)
+        self.answer = await client.send(request, stream=True)
+        self.stack.push_async_callback(self.answer.aclose)
+        self.lines = None
+        self.status_heard = False
+
+    async def hears(self, text: str) -> None:
+        assert self.answer is not None
+        if not self.status_heard:
+            assert self.answer.status_code == int(text)
+            self.status_heard = True
+        elif text.startswith("content-type: "):
+            assert text == f"content-type: {self.answer.headers['content-type']}"
+        elif self.answer.headers["content-type"] == "application/json":
+            self.values.check_json(text, await self.answer.aread())
+        elif text == "end":
+            async with asyncio.timeout(PATIENCE):
+                assert await anext(self._lines(), None) is None
+        else:
+            await self._hears_line(text)
+
+    async def _hears_line(self, text: str) -> None:
+        async with asyncio.timeout(PATIENCE):
+            line = await anext(self._lines())
+        if text.startswith("data: "):
+            assert line.startswith("data: "), line
+            self.values.check_json(text.removeprefix("data: "), line.removeprefix("data: "))
+        else:
+            self.values.check_text(text, line)
+
+    def _lines(self) -> AsyncIterator[str]:
+        assert self.answer is not None
+        if self.lines is None:
+            self.lines = _without_bare_comments(self.answer.aiter_lines())
+        return self.lines
+
+
+async def _without_bare_comments(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    """A comment without an id may come at any time."""
+    block: list[str] = []
+    async for line in lines:
+        block.append(line)
+        if not line:
+            if block != [":", ""]:
+                for each in block:
+                    yield each
+            block = []
+
+
+async def _nothing() -> None:
+    pass
+
+
+PLAYERS: dict[str, type[Player]] = {"ws": WebSocketPlayer, "http": HttpPlayer, "sse": StreamPlayer}
