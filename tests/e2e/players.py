@@ -17,6 +17,7 @@ from tests.support import host as app
 from tests.support.client import Client, target
 from tests.support.server import PATIENCE, Server
 
+END = "the end of the example"
 DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
 
 
@@ -82,6 +83,7 @@ class Player:
             "a row of sync_queue is written": lambda: app.queue_sync(
                 host, user, "refresh", {"what": "rooms"}
             ),
+            "a mood is logged that nobody fetches within UNDELIVERED_DAYS": self._expire,
             "the user is deleted": lambda: app.delete_user(host, user),
             "the device phone-1 is registered": self._register,
             "the device phone-1 connects once more": lambda: self.connect(self._of_phone()),
@@ -111,6 +113,18 @@ class Player:
         body = {"user_id": self.values.user, "device_token": self.values.fill("phone-1"), "platform": "ios"}
         assert (await self.server.request("POST", "/realtime/devices", json=body)).status_code == 201
 
+    async def _expire(self) -> None:
+        user = self.values.user
+        await app.log_mood(self.host, user)
+        age = f"{DEFAULTS['undelivered_days'] + 1} days"
+        await self.host.execute(
+            "UPDATE realtime_events SET created_at = now() - $2::text::interval WHERE user_id = $1", user, age
+        )
+        is_dead = "SELECT EXISTS (SELECT FROM realtime_dead_letters WHERE user_id = $1)"
+        async with asyncio.timeout(PATIENCE):
+            while not await self.host.fetchval(is_dead, user):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.03)
+
     async def _post_in_a_room(self) -> None:
         room = await app.create_room(self.host, self.values.user)
         await app.post_message(self.host, self.values.user, room)
@@ -130,12 +144,13 @@ class WebSocketPlayer(Player):
     client: Client | None = None
     refused: int | None = None
     heard = 0
+    end_heard = False
 
     async def says(self, text: str, rest: list[Step]) -> None:
         words = self.values.spoken(text)
         if words.startswith("GET "):
             await self.finish()
-            self.client, self.heard = None, 0
+            self.client, self.heard, self.end_heard = None, 0, False
             try:
                 self.client = await self.connect(words.removeprefix("GET "))
             except InvalidStatus as error:
@@ -144,8 +159,8 @@ class WebSocketPlayer(Player):
         assert self.client is not None
         match words:
             case "vanish":
-                await self.finish()
                 await self.client.vanish()
+                self.end_heard = True
             case "binary":
                 await self.client.send(b"bytes")
             case "a text longer than MESSAGE_SIZE":
@@ -156,20 +171,25 @@ class WebSocketPlayer(Player):
     async def hears(self, text: str) -> None:
         if text.startswith("refused "):
             assert text == f"refused {self.refused}"
+            self.end_heard = True
             return
         assert self.client is not None, f"refused with {self.refused}"
         if text.startswith("close "):
             assert f"close {await self.client.ended()}" == text
             assert self.client.messages[self.heard :] == []
+            self.end_heard = True
             return
         await self.client.until(lambda client: len(client.frames) > self.heard)
         self.heard += 1
         self.values.check_json(text, self.client.frames[self.heard - 1])
 
     async def finish(self) -> None:
-        if self.client is not None and self.client.end is None:
-            await self.client.ask()
-            assert [one["type"] for one in self.client.messages[self.heard :]] == ["pong"]
+        if self.end_heard or (self.client is None and self.refused is None):
+            return
+        assert self.client is not None, f"nobody heard that it was refused with {self.refused}"
+        await app.publish(self.host, self.values.user, END)
+        await self.client.until(lambda client: client.messages[-1]["type"] == END)
+        assert [one["type"] for one in self.client.messages[self.heard :]] == [END]
 
 
 class HttpPlayer(Player):
@@ -208,14 +228,16 @@ class StreamPlayer(Player):
 
     answer: httpx2.Response | None = None
     lines: AsyncIterator[str] | None = None
-    status_heard = True
+    status_heard = end_heard = True
 
     async def says(self, text: str, rest: list[Step]) -> None:
         words = self.values.spoken(text)
         if words == "vanish":
             assert self.answer is not None
             await self.answer.aclose()
+            self.end_heard = True
             return
+        await self.finish()
         headers = {"Accept": "text/event-stream"}
         while rest[0].who == ">":
             name, value = self.values.spoken(rest.pop(0).text).split(": ", 1)
@@ -227,20 +249,23 @@ class StreamPlayer(Player):
         self.answer = await client.send(request, stream=True)
         self.stack.push_async_callback(self.answer.aclose)
         self.lines = None
-        self.status_heard = False
+        self.status_heard = self.end_heard = False
 
     async def hears(self, text: str) -> None:
         assert self.answer is not None
         if not self.status_heard:
             assert self.answer.status_code == int(text)
             self.status_heard = True
+            self.end_heard = self.answer.status_code == 204
         elif text.startswith("content-type: "):
             assert text == f"content-type: {self.answer.headers['content-type']}"
         elif self.answer.headers["content-type"] == "application/json":
             self.values.check_json(text, await self.answer.aread())
+            self.end_heard = True
         elif text == "end":
             async with asyncio.timeout(PATIENCE):
                 assert await anext(self._lines(), None) is None
+            self.end_heard = True
         else:
             await self._hears_line(text)
 
@@ -252,6 +277,16 @@ class StreamPlayer(Player):
             self.values.check_json(text.removeprefix("data: "), line.removeprefix("data: "))
         else:
             self.values.check_text(text, line)
+
+    async def finish(self) -> None:
+        if self.end_heard:
+            return
+        assert self.status_heard
+        await app.publish(self.host, self.values.user, END)
+        async with asyncio.timeout(PATIENCE):
+            while not (line := await anext(self._lines())).startswith("data: "):
+                assert line.startswith((":", "id: ")), f"nobody heard {line!r}"
+            assert json.loads(line.removeprefix("data: "))["type"] == END
 
     def _lines(self) -> AsyncIterator[str]:
         assert self.answer is not None

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from app.admin.schemas import MOST_LETTERS
 from app.core import acks, inbound, token
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits
@@ -35,7 +36,9 @@ UNITS = {
     "ms": 1,
     "KiB": 1 << 10,
     "MiB": 1 << 20,
-    **dict.fromkeys(("times", "messages", "characters", "connections", "requests", "actions", "levels"), 1),
+    **dict.fromkeys(
+        ("times", "messages", "characters", "connections", "requests", "actions", "levels", "letters"), 1
+    ),
 }
 PLAYED = [example for example in examples() if example.language in PLAYERS]
 PROGRAMS = [example for example in examples() if example.language == "python"]
@@ -61,6 +64,7 @@ def fixed() -> dict[str, Any]:
         "a position": token.MAX_CHARS,
         "`limit`, `ids`": reading.MOST_MESSAGES,
         "messages of a sync answer": reading.MOST_BYTES,
+        "`again`: of those, what was nacked or redriven": reading.MOST_AGAIN,
         "`wait`": polling.LONGEST_WAIT,
         "waiting requests of a user to a process": waiters._per_user,
         "waiting requests of a process": waiters._per_process,
@@ -70,6 +74,7 @@ def fixed() -> dict[str, Any]:
         "`payload` of an action": actions.LARGEST_PAYLOAD,
         "levels of that": actions.DEEPEST_PAYLOAD,
         "`request body`": LARGEST_BODY,
+        "`limit` of dead letters": MOST_LETTERS,
     }
 
 
@@ -119,8 +124,8 @@ def _constants(argument: ast.expr) -> set[str]:
 
 @pytest.fixture(scope="module")
 def server_settings() -> dict[str, Any]:
-    """Nobody waits for a pause; and twenty bad messages are not too many at once."""
-    return {"nack_pause": 0.2, "inbound_rate": 1000}
+    """Nobody waits for a pause or for what expires; and twenty bad messages are not too many at once."""
+    return {"nack_pause": 0.2, "inbound_rate": 1000, "housekeeping_interval": 0.2}
 
 
 @pytest.fixture
@@ -270,7 +275,11 @@ def test_the_parameters_of_a_websocket_are_those_it_reads() -> None:
 def test_the_endpoints_take_and_answer_what_is_written() -> None:
     """As the application itself describes them."""
     schema = create_app().openapi()
-    paths = {path: each for path, each in schema["paths"].items() if re.search("/(sync|devices)", path)}
+    paths = {
+        path: each
+        for path, each in schema["paths"].items()
+        if re.search("/(sync|devices|dead-letters)", path)
+    }
     described = {}
     for path, methods in paths.items():
         for method, operation in methods.items():
