@@ -37,7 +37,19 @@ UNITS = {
     "KiB": 1 << 10,
     "MiB": 1 << 20,
     **dict.fromkeys(
-        ("times", "messages", "characters", "connections", "requests", "actions", "levels", "letters"), 1
+        (
+            "times",
+            "messages",
+            "characters",
+            "connections",
+            "requests",
+            "actions",
+            "levels",
+            "letters",
+            "attempts",
+            "bytes",
+        ),
+        1,
     ),
 }
 PLAYED = [example for example in examples() if example.language in PLAYERS]
@@ -87,7 +99,7 @@ def number(cell: str) -> Any:
 
 def codes_said() -> set[str]:
     """Every error code that the code can tell, whoever tells it."""
-    place = {"Rejected": 0, "Refusal": 1, "problem": 1, "error": 0}
+    place = {"Turned": 1, "Rejected": 0, "Refusal": 1, "problem": 1, "error": 0}
     said: set[str] = set()
     for path in (ROOT / "app").rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -301,7 +313,18 @@ def test_the_statuses_of_a_stream_are_those_it_ends_with() -> None:
     """What ends for good is a status; what passes is one only for who reads no streams."""
     written = {int(status) for row in table("status") for status in row[0].split(", ")}
 
-    assert written == {200, 204, 405, 429, 503, *sse_socket.STATUS.values()}
+    assert written == {200, 204, 405, 414, 429, 503, *sse_socket.STATUS.values()}
+
+
+def test_the_refusals_of_a_websocket_are_those_before_the_accept() -> None:
+    """By the door, or by the endpoint itself."""
+    source = "".join(
+        (ROOT / "app/gateway" / name).read_text(encoding="utf-8") for name in ("door.py", "websocket.py")
+    )
+    told = re.findall(r"(?:Turned\(|_refuse\(send, scope, )(\d+)", source)
+
+    written = [int(status) for row in table("refused with") for status in row[0].split(", ")]
+    assert sorted(written) == sorted({int(status) for status in told})
 
 
 def test_the_limits_are_those_of_the_code() -> None:
@@ -320,12 +343,12 @@ def test_the_text_has_no_numbers_of_its_own() -> None:
     """A number that stands in two places is wrong in one of them before long."""
     units = "|".join(UNITS)
 
-    assert re.findall(rf"\b\d[\d.]* (?:{units}|seconds|minutes|days|bytes)\b", prose()) == []
+    assert re.findall(rf"\b\d[\d.]* (?:{units}|seconds|minutes|days)\b", prose()) == []
 
 
 def test_what_the_text_calls_by_name_is_a_limit() -> None:
     """Settings, and the limits that have a name of their own."""
-    limits = " ".join(cell for row in table("limit") for cell in row)
+    limits = " ".join(cell for row in table("limit") for cell in row) + "`ALLOWED_ORIGINS`"
     named = [
         span
         for span in spans(prose().replace("\n", " "))
