@@ -33,6 +33,7 @@ from app.gateway.origins import ANY, Origins
 from app.gateway.sse import SseEndpoint
 from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, install
 from app.gateway.websocket import WebSocketEndpoint
+from app.http import RequestLimits
 from app.lifecycle import Part
 from app.outbox.catch_up import Archive
 from app.outbox.fan_out import FanOut
@@ -81,6 +82,9 @@ class Service:
         self._local: Any = None
         self._draining = False
         self.origins = _origins(settings)
+        self.request_limits = RequestLimits(
+            url_size=settings.url_size, body_size=settings.body_size, body_timeout=settings.body_timeout
+        )
         self.forwarding = Forwarding(None)
 
     async def start(self) -> None:
@@ -265,6 +269,7 @@ class Service:
         options = HostOptions(
             message_size=settings.message_size,
             handshake_timeout=settings.handshake_timeout,
+            head_size=settings.head_size,
             drain_timeout=longest(settings.drain_window),
         )
         report = install(find_server(), options, self.drain)

@@ -1,8 +1,12 @@
 """What the HTTP endpoints share: who asks, and how they are told what went wrong."""
 
-from typing import Annotated
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import HTTPException, status
+from fastapi import HTTPException, Response, status
+from fastapi.responses import JSONResponse
 from pydantic import StringConstraints
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,25 +33,62 @@ def problem(
     return HTTPException(status_code, {"code": code, "message": message}, headers=headers)
 
 
-class BodyLimit:
-    """Middleware that takes no more than `most` bytes of a request's body, whatever its headers say."""
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What a request may cost before anybody looks at it; sizes are bytes, `body_timeout` seconds."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    url_size: int
+    body_size: int
+    body_timeout: float
+
+
+class Limited:
+    """ASGI around the endpoints: no request takes more than its limits, whatever its headers say."""
+
+    def __init__(self, app: ASGIApp, limits: RequestLimits) -> None:
         self._app = app
-        self._most = most
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
-        taken = 0
+        """Serve one HTTP request."""
+        if size_of_url(scope) > self._limits.url_size:
+            await _too_long(self._limits.url_size)(scope, receive, send)
+        else:
+            await self._app(scope, _bounded(receive, self._limits), send)
 
-        async def bounded() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._most:
-                raise problem(
-                    413, "too_large", f"The body has more than {self._most} bytes; send less at once."
-                )
-            return message
 
-        await self._app(scope, bounded if scope["type"] == "http" else receive, send)
+def size_of_url(scope: Mapping[str, Any]) -> int:
+    """Bytes of the path and the query of an ASGI scope, as they came."""
+    query = scope["query_string"]
+    return len(scope.get("raw_path") or scope["path"].encode()) + len(query) + bool(query)  # with its "?"
+
+
+def _too_long(most: int) -> Response:
+    return JSONResponse(
+        {"detail": {"code": "too_large", "message": f"The URL has more than {most} bytes."}}, 414
+    )
+
+
+def _bounded(receive: Receive, limits: RequestLimits) -> Receive:
+    """The same, which answers 413 and 408 to a body that is too large or too slow."""
+    taken, complete = 0, False
+    deadline = asyncio.get_running_loop().time() + limits.body_timeout
+
+    async def bounded() -> Message:
+        nonlocal taken, complete
+        if complete:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            late = f"The body has not come within {limits.body_timeout:g} seconds."
+            raise problem(408, "too_slow", late, {"Connection": "close"}) from None
+        taken += len(message.get("body", b""))
+        complete = not message.get("more_body", False)
+        if taken > limits.body_size:
+            too_much = f"The body has more than {limits.body_size} bytes; send less at once."
+            raise problem(413, "too_large", too_much)
+        return message
+
+    return bounded

@@ -18,7 +18,7 @@ from app.bootstrap import Service
 from app.devices import endpoints as devices
 from app.gateway import sse
 from app.gateway.origins import ANY, Origins
-from app.http import BodyLimit
+from app.http import Limited
 from app.preparation import StartupError
 from app.settings import Settings
 from app.sync import endpoints as sync
@@ -26,9 +26,6 @@ from app.telemetry import health
 from app.telemetry.logging import configure
 
 log = logging.getLogger(__name__)
-
-LARGEST_BODY = 8 << 20
-"""Bytes of a request: room for the most and largest actions that may be uploaded at once."""
 
 
 class RealTime(FastAPI):
@@ -39,6 +36,7 @@ class RealTime(FastAPI):
 
     service: Service
     _shared: ASGIApp
+    _limited: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -55,7 +53,7 @@ class RealTime(FastAPI):
         if scope["path"] == sse.PATH:
             await self.service.sse(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await self._limited(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -68,6 +66,7 @@ class RealTime(FastAPI):
             await send({"type": "lifespan.startup.failed", "message": _one_line(error)})
             return
         self.service = service
+        self._limited = Limited(super().__call__, service.request_limits)
         self._shared = _shared(self._serve_http, service.origins)
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -78,7 +77,6 @@ class RealTime(FastAPI):
 def create_app() -> RealTime:
     """Build the application; nothing is read or connected before its lifespan starts."""
     application = RealTime(title="MindVibe Real-Time", version=version("mindvibe-realtime"))
-    application.add_middleware(BodyLimit, most=LARGEST_BODY)
     application.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
     application.include_router(health.router(lambda: application.service.health))
     application.include_router(devices.router(lambda: application.service.registry))

@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     """Attempts to connect per minute from one public address (IPv6: one /64)."""
     url_size: PositiveInt = 8000
     """The longest path with its query."""
+    head_size: PositiveInt = 32 << 10
+    """The longest head of a request: its first line and its headers."""
+    body_size: PositiveInt = 8 << 20
+    """The largest body of a request: room for as many and as large actions as may be uploaded at once."""
+    body_timeout: Seconds = 30.0
+    """How long a request's body may take to arrive."""
     message_size: PositiveInt = 64 << 10
     """The largest message taken from a client."""
     inbound_rate: PositiveInt = 20

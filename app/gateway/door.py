@@ -9,6 +9,7 @@ from app.core.allowance import Allowance
 from app.gateway.addresses import counted_as
 from app.gateway.asgi_socket import Message
 from app.gateway.origins import Origins
+from app.http import size_of_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,7 @@ FOREIGN = Turned(403, "origin", "Pages of this origin may not connect.")
 
 def too_long(scope: Message, most: int) -> Turned | None:
     """The answer to a URL of more than `most` bytes."""
-    asked = scope["query_string"]
-    size = len(scope.get("raw_path") or scope["path"].encode()) + len(asked) + bool(asked)  # with its "?"
+    size = size_of_url(scope)
     return Turned(414, "too_large", f"The URL has more than {most} bytes.") if size > most else None
 
 

@@ -1,9 +1,12 @@
 """Read, and where there is nothing wait until the tail finds something."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from fastapi import HTTPException
 
 from app.core.wishes import Wishes
 from app.sync.ports import ArchiveOf, Devices
@@ -80,5 +83,6 @@ class Polling:
 
 
 async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    with contextlib.suppress(HTTPException):  # a body that nobody asked for, and without end: as good as gone
+        while (await receive())["type"] != "http.disconnect":
+            pass

@@ -14,12 +14,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from app.gateway.socket import EXTENSION, OpenEvents
 
 from .live import LiveSocket, SocketHost
+from .options import HEAD_REFUSED
 from .tcp import set_user_timeout
 
 _EARLY_SIZE = 64 << 10
-HEAD_REFUSED = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-)
 
 
 class _Nowhere(asyncio.Transport):

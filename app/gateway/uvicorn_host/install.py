@@ -106,7 +106,11 @@ def _take_requests(server: inside.Server, options: HostOptions, loop: asyncio.Ab
     ours = type(
         f"MindVibe{base.__name__}",
         (RequestHeadLimit, base),
-        {"head_timeout": options.handshake_timeout, "user_timeout": options.request_user_timeout},
+        {
+            "head_timeout": options.handshake_timeout,
+            "head_size": options.head_size,
+            "user_timeout": options.request_user_timeout,
+        },
     )
     _check(inside.make_protocol(server, ours, loop), inside.REQUEST_ATTRIBUTES)
     server.config.http_protocol_class = ours

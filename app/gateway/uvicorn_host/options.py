@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+HEAD_REFUSED = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+)
+"""The answer to a head that is longer than allowed, or than the libraries take."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostOptions:
@@ -13,6 +18,8 @@ class HostOptions:
     """Bytes waiting in a socket's transport above which it is not writable."""
     handshake_timeout: float = 10.0
     """How long a TCP connection may take to complete a request head."""
+    head_size: int = 32 << 10
+    """The longest request head."""
     close_timeout: float = 3.0
     """How long a closed socket waits for the peer's echo before it is dropped."""
     drain_timeout: float = 8.0

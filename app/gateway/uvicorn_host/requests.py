@@ -1,6 +1,7 @@
-"""uvicorn's HTTP protocols with a limit on half-open handshakes, and a view of the connection for streams.
+"""uvicorn's HTTP protocols with limits on request heads, and a view of the connection for streams.
 
 uvicorn has no time limit on a request head: a client that sends half of one keeps its connection for ever.
+Nor does each of its parsers limit how long a head may be.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.gateway.socket import OUTGOING
 
+from .options import HEAD_REFUSED
 from .tcp import set_user_timeout, unacknowledged
 
 if TYPE_CHECKING:
@@ -32,11 +34,16 @@ class _Outgoing:
 
 
 class RequestHeadLimit(_Base):
-    """Mixed into the HTTP protocol in use: a connection that owes us a request head is dropped in time."""
+    """Mixed into the HTTP protocol in use: a connection that owes us a request head is dropped in time.
+
+    A head of more bytes than allowed is answered by 431.
+    """
 
     head_timeout: ClassVar[float]
+    head_size: ClassVar[int]
     user_timeout: ClassVar[float]
     _head_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request head."""
@@ -53,6 +60,7 @@ class RequestHeadLimit(_Base):
             scope: Any = self.cycle.scope
             scope.setdefault("extensions", {})[OUTGOING] = _Outgoing(self.transport)
         self._watch_head()
+        self._measure_head(len(data))
         if self not in self.connections and hasattr(self, "parser"):
             # Upgraded: the HTTP parser and this object hold each other, and nobody would break that.
             self.parser: Any = None
@@ -68,6 +76,16 @@ class RequestHeadLimit(_Base):
             self._stop_watching()
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self.head_timeout, self._drop)
+
+    def _measure_head(self, arrived: int) -> None:
+        """Count what has come of a head that is not complete, a body that nobody reads left aside."""
+        if self._head_timer is None or (self.cycle is not None and self.cycle.more_body):
+            self._head_bytes = 0
+            return
+        self._head_bytes += arrived
+        if self._head_bytes > self.head_size and not self.transport.is_closing():
+            self.transport.write(HEAD_REFUSED)
+            self.transport.close()
 
     def _stop_watching(self) -> None:
         if self._head_timer is not None:
