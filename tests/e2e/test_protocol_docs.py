@@ -18,7 +18,7 @@ from app.core.position import Lost
 from app.gateway import admission, sse, sse_socket, websocket
 from app.gateway.uvicorn_host import inbound as frames
 from app.http import RETRY_AFTER
-from app.main import LARGEST_BODY, create_app
+from app.main import create_app
 from app.settings import Settings
 from app.store import redeliveries
 from app.sync import actions, polling, reading, schemas
@@ -85,7 +85,6 @@ def fixed() -> dict[str, Any]:
         "`action_type`": actions.LONGEST_TYPE,
         "`payload` of an action": actions.LARGEST_PAYLOAD,
         "levels of that": actions.DEEPEST_PAYLOAD,
-        "`request body`": LARGEST_BODY,
         "`limit` of dead letters": MOST_LETTERS,
     }
 
