@@ -215,7 +215,8 @@ class Session:
             return []
         self._read = _Read.MORE if more else _Read.LAST
         for message in messages:
-            self._ready.add(message, self._pass)
+            if self._is_mine(message):
+                self._ready.add(message, self._pass)
         return self._pump(now)
 
     def interrupt(self, now: float) -> list[Action]:

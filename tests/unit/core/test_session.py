@@ -125,8 +125,15 @@ class TestLive:
             actions = session.route([mine, others, anybodys], a_pass(50, 51), 0.0)
             return [action.message.id for action in actions if isinstance(action, Send)]
 
+        def read(session: Session) -> list[int]:
+            session.open(0.0)
+            session.begin_read(a_pass(1, 50))
+            return ids(session.page([mine, others, anybodys], more=False, now=0.0))
+
         assert sent(live()) == []
         assert sent(live(device_id=7, takes_sync=True)) == [2, 3]
+        assert read(Session(Limits(), Pace())) == []
+        assert read(Session(Limits(), Pace(), device_id=7, takes_sync=True)) == [2, 3]
 
     def test_a_stale_row_is_sent_again_unless_it_is_on_its_way(self) -> None:
         """Redelivery never doubles what is in flight."""
