@@ -99,7 +99,7 @@ class Service:
             batch=settings.receipts_batch,
             persistence=Persistence(first_pause=settings.nack_pause),
         )
-        self.registry = Registry(self.database)
+        self.registry = Registry(self.database, self.receipts.take_over)
         self.letters = DeadLetters(self.database)
         self.waiters = Waiters()
         page = PageSize(settings.catch_up_page, settings.catch_up_page_bytes)

@@ -1,6 +1,9 @@
 """Devices as the rest of the service sees them."""
 
-from app.core.position import Horizon
+from collections.abc import Callable
+from dataclasses import replace
+
+from app.core.position import Horizon, Position
 from app.store import devices, reads
 from app.store.database import Database
 from app.store.devices import DeviceRow, KnownDevice
@@ -10,16 +13,23 @@ _FAILURE = "devices cannot be looked up"
 
 
 class Registry:
-    """Devices of all users; every method raises Unavailable while the database is away."""
+    """Devices of all users; every method raises Unavailable while the database is away.
 
-    def __init__(self, database: Database) -> None:
+    `take_over` says what a device of this generation had confirmed here that is not written down yet.
+    """
+
+    def __init__(self, database: Database, take_over: Callable[[int, int], Position | None]) -> None:
         self._database = database
+        self._take_over = take_over
 
     async def connect(self, user_id: str, device_token: str) -> KnownDevice | None:
         """Mark a device active and begin its next generation; None when the user has no such device."""
         with reaching_the_database(_FAILURE):
             async with self._database.driver() as connection:
-                return await devices.connect(connection, user_id, device_token)
+                device = await devices.connect(connection, user_id, device_token)
+        if device is None:
+            return None
+        return replace(device, position=self._take_over(device.id, device.generation) or device.position)
 
     async def find(self, user_id: str, device_token: str) -> KnownDevice | None:
         """Look a device up and leave it as it is; None when the user has no such device."""

@@ -99,6 +99,16 @@ class Receipts:
         if self.unwritten >= self._batch:
             self._enough.set()
 
+    def take_over(self, device_id: int, generation: int) -> Position | None:
+        """What a device confirmed by its connection before this one, as long as it is not written.
+
+        From here on it counts as confirmed by this one; of an older generation nothing is written.
+        """
+        position = self._positions.pop((device_id, generation - 1), None)
+        if position is not None:
+            self.add((), (), (device_id, generation), position)
+        return position
+
     def settle(self, rows: tuple[int, ...], device_id: int | None) -> None:
         """Note that rows that were to be sent again have been processed."""
         for row_id in rows:

@@ -232,7 +232,7 @@ class Rig:
         self.receipts = Receipts(
             self.pool, interval=knobs.receipts_interval, batch=knobs.receipts_batch, retry=0.05
         )
-        self.registry = Registry(self.pool)
+        self.registry = Registry(self.pool, self.receipts.take_over)
         self.archive = Archive(self.pool, asyncio.Semaphore(8), knobs.page, overlap, self.receipts)
         self.peers: list[Peer] = []
         self._parts = [Part("receipts", self.receipts.run), Part("tail", self.tail.run)]
