@@ -10,6 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from app.store.discretion import keep_rows_out_of_logs, values_untold
+
 LOOKUPS = {
     # Every statement here looks up few rows by index. A generic plan never sees how few, so what
     # suits many rows is put out of its reach; tests EXPLAIN each statement on a million rows.
@@ -57,10 +59,12 @@ class Database:
     """The pool of one process."""
 
     def __init__(self, url: URL, *, size: int, application_name: str = "mindvibe-realtime") -> None:
+        keep_rows_out_of_logs()
         self.engine: AsyncEngine = create_async_engine(
             url,
             pool_size=size,
             max_overflow=0,
+            hide_parameters=True,
             pool_timeout=30,
             # A statement that meets a dead connection fails and is tried again by its caller;
             # a ping before each would double the round trips of the tail.
@@ -86,7 +90,8 @@ class Database:
             if driver is None:
                 raise ConnectionError("the pool lent a connection without a driver")
             try:
-                yield driver
+                with values_untold():
+                    yield driver
             except asyncpg.PostgresError:
                 if driver.is_closed() or driver.is_in_transaction():
                     connection.invalidate()
@@ -101,8 +106,9 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection for one transaction, committed at the end."""
         try:
-            async with self.engine.begin() as connection:
-                yield connection
+            with values_untold():
+                async with self.engine.begin() as connection:
+                    yield connection
         except DBAPIError as error:
             # SQLAlchemy wraps what the driver raises; whether that passes is the driver's to say.
             cause = getattr(error.orig, "__cause__", None)

@@ -1,7 +1,7 @@
 """No query string in uvicorn's logs: it may carry a token, a position or a user's id.
 
 uvicorn writes the whole request target at INFO, for HTTP on `uvicorn.access` and for WebSockets on
-`uvicorn.error`, and at its trace level the whole ASGI scope on `uvicorn.asgi`.
+`uvicorn.error`, and at its trace level the whole ASGI scope, but for headers, on `uvicorn.asgi`.
 """
 
 import logging
@@ -35,6 +35,7 @@ def _without_query(value: Any) -> Any:
         case str() if "?" in value:
             return value[: value.index("?")]
         case {"type": "http" | "websocket", **rest}:
-            return {**rest, "query_string": b""}
+            # A browser's token comes as a subprotocol.
+            return {**rest, "query_string": b"", "subprotocols": []}
         case _:
             return value
