@@ -1,8 +1,9 @@
 """Fixtures and options of the whole suite; the servers behind them are in `support/postgres.py`.
 
 A test asks for `database` (migrated) or `empty_database`, or makes more with `new_database`. It runs on the
-newest PostgreSQL found; marked `every_major` on each. Tests that kill or reconfigure a server take
-`private_cluster`, and for replication and restored volumes `standby_of` and `cold_copy`.
+newest PostgreSQL found; marked `every_major` on each, and with `--majors all` on each unless marked
+`one_major`. Tests that kill or reconfigure a server take `private_cluster`, and for replication and restored
+volumes `standby_of` and `cold_copy`.
 """
 
 import os
@@ -27,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_major: run on every major version of PostgreSQL found")
+    config.addinivalue_line(
+        "markers", "one_major: takes long and says nothing of PostgreSQL; run on the newest"
+    )
     for name in [name for name in os.environ if name.startswith("PG")] + ["DATABASE_URL"]:
         os.environ.pop(name, None)  # they would lead tests to other servers
     config.stash[SERVERS] = Servers()
@@ -64,6 +68,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "major" not in metafunc.fixturenames:
         if marked:
             raise pytest.UsageError(f"{metafunc.definition.nodeid} is marked every_major and uses no server")
+        return
+    if metafunc.definition.get_closest_marker("one_major") is not None:
         return
     found = list(metafunc.config.stash[SERVERS].installations)
     wanted = metafunc.config.getoption("--majors")

@@ -249,12 +249,12 @@ async def test_a_full_page_is_neither_cut_nor_repeated(
 ) -> None:
     """Just below, at and above the page's rows: for one who catches up and for the tail."""
     rig = await start_rig(database.url)
-    early = rig.connect("u")
+    early = rig.connect("u", position="")
     await rig.settled()
     await host.execute(
         "INSERT INTO moods (user_id, score) SELECT 'u', n FROM generate_series(1, $1::int) n", count
     )
-    late = rig.connect("u")
+    late = rig.connect("u", position=early.control[0]["position"])
     await rig.settled()
     assert [one.data["mood_score"] for one in early.received] == list(range(1, count + 1))
     assert late.ids == early.ids

@@ -93,6 +93,7 @@ async def test_everything_of_a_deleted_user_goes_and_nothing_of_anybody_else(
     assert len(await ids(host)) == len(await letters(host)) == 3
 
 
+@pytest.mark.one_major
 async def test_a_hundred_thousand_rows_go_while_the_host_writes_without_waiting(
     host: asyncpg.Connection, database: Database, start_service: StartService
 ) -> None:
@@ -186,6 +187,7 @@ async def test_users_erased_long_ago_cost_a_call_nothing(host: asyncpg.Connectio
     assert await ids(host) == []
 
 
+@pytest.mark.one_major
 async def test_a_hundred_thousand_rows_go_after_ten_thousand_deletions_beside_an_open_transaction(
     host: asyncpg.Connection, database: Database, pool: Pool
 ) -> None:

@@ -37,6 +37,7 @@ async def test_a_process_is_listed_while_it_lives(
         "users",
         "rows_per_second",
         "receipts_unwritten",
+        "waiting",
     }
     seen = rows[0]["seen_at"]
 

@@ -42,7 +42,7 @@ def test_acks_and_nacks_are_understood() -> None:
     assert inbound.parse('{"type":"nack","seq":7,"reason":"no key"}') == inbound.Nack(7, "no key")
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.text() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(str))
 def test_no_text_makes_it_raise(text: str) -> None:
     """Whatever a client sends, the answer is a value."""
