@@ -28,6 +28,7 @@ from app.gateway.admission import Admission, Reception
 from app.gateway.connection import Surroundings
 from app.gateway.departure import leave_all, longest
 from app.gateway.door import Door
+from app.gateway.elsewhere import Elsewhere
 from app.gateway.hub import Hub
 from app.gateway.origins import ANY, Origins
 from app.gateway.sse import SseEndpoint
@@ -82,6 +83,7 @@ class Service:
         self._local: Any = None
         self._draining = False
         self.origins = _origins(settings)
+        self.elsewhere = Elsewhere(settings.connections_per_user)
         self.request_limits = RequestLimits(
             url_size=settings.url_size, body_size=settings.body_size, body_timeout=settings.body_timeout
         )
@@ -127,6 +129,7 @@ class Service:
             self.hub,
             self.registry,
             Admission(settings.connections_per_user, settings.connections_per_process),
+            self.elsewhere.of,
             is_open=lambda: not self._draining,
         )
         door = Door(
@@ -241,7 +244,11 @@ class Service:
             self.hub,
             self.receipts,
             heartbeat=Heartbeat(
-                self.database, Process(uuid4(), socket.gethostname(), os.getpid()), self._stats
+                self.database,
+                Process(uuid4(), socket.gethostname(), os.getpid()),
+                self._stats,
+                heard=self.elsewhere.heard,
+                believed=3 * settings.beat_interval,
             ),
             bells=self.bells_watch,
             triggers=self.triggers_watch,
@@ -336,6 +343,7 @@ class Service:
             "connections": self.hub.count,
             "waiting": self.waiters.count,
             "users": len(self.hub.users),
+            "crowds": self.elsewhere.crowds(self.hub.users),
             "rows_per_second": round(self.tail.rows_per_second, 1),
             "receipts_unwritten": self.receipts.unwritten,
         }

@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     inbound_rate: PositiveInt = 20
     """Messages per second taken from one connection."""
     connections_per_user: PositiveInt = 20
+    """To all processes together, as far as they have told each other."""
     connections_per_process: PositiveInt = 15_000
 
     stale_after: Seconds = 30.0

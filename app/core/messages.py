@@ -103,9 +103,10 @@ def pong(now: datetime) -> bytes:
     return _encode({"type": "pong", "timestamp": timestamp(now)})
 
 
-def error(code: str, message: str) -> bytes:
-    """What was wrong with a client's message, and what to do about it."""
-    return _encode({"type": "error", "code": code, "message": message})
+def error(code: str, message: str, after_ms: int | None = None) -> bytes:
+    """What was wrong, and what to do about it; `after_ms`: when it may pass."""
+    told: dict[str, object] = {"type": "error", "code": code, "message": message}
+    return _encode(told if after_ms is None else told | {"after_ms": after_ms})
 
 
 def reconnect(after_ms: int) -> bytes:

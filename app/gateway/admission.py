@@ -22,11 +22,15 @@ MAX_ID = 255
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a connection is closed at once; the client is told `code` and `message` before."""
+    """Why a connection is closed at once; the client is told `code` and `message` before.
+
+    `after_ms`: when it may come back, where that is known.
+    """
 
     close_code: CloseCode
     code: str
     message: str
+    after_ms: int | None = None
 
 
 NO_USER = Refusal(
@@ -38,7 +42,10 @@ NO_SUCH_DEVICE = Refusal(
     "This device is not registered for this user; register it with POST /realtime/devices.",
 )
 TOO_MANY = Refusal(
-    CloseCode.TOO_MANY, "too_many_connections", "This user has too many connections; close one of them first."
+    CloseCode.TOO_MANY,
+    "too_many_connections",
+    "This user has too many connections; close one of them first.",
+    after_ms=5000,
 )
 TRY_LATER = Refusal(
     CloseCode.INTERNAL_ERROR,
@@ -67,11 +74,18 @@ class Reception:
     """Lets clients in and makes their connections, whatever carries them."""
 
     def __init__(
-        self, hub: Hub, devices: Devices, admission: Admission, *, is_open: Callable[[], bool]
+        self,
+        hub: Hub,
+        devices: Devices,
+        admission: Admission,
+        elsewhere: Callable[[str], int],
+        *,
+        is_open: Callable[[], bool],
     ) -> None:
         self._hub = hub
         self._devices = devices
         self._admission = admission
+        self._elsewhere = elsewhere
         self._is_open = is_open
         self._numbers = itertools.count(1)
 
@@ -113,7 +127,7 @@ class Reception:
     def _has_too_many(self, user_id: str, device_id: int | None) -> bool:
         """Whether a user may have no more; the connections that a device takes over from do not count."""
         others = [one for one in self._hub.of(user_id) if device_id is None or one.device_id != device_id]
-        return len(others) >= self._admission.per_user
+        return len(others) + self._elsewhere(user_id) >= self._admission.per_user
 
     def _is_full(self) -> bool:
         return not self._is_open() or self._hub.count >= self._admission.per_process
@@ -154,7 +168,7 @@ class _Refused:
 
 
 def _say_goodbye(socket: Socket, refusal: Refusal) -> None:
-    socket.send(messages.error(refusal.code, refusal.message))
+    socket.send(messages.error(refusal.code, refusal.message, refusal.after_ms))
     socket.close(refusal.close_code, refusal.code)
 
 

@@ -56,7 +56,7 @@ class SseEndpoint:
 
 
 async def _refuse(scope: Message, send: Send, refusal: Refusal) -> None:
-    error = messages.error(refusal.code, refusal.message)
+    error = messages.error(refusal.code, refusal.message, refusal.after_ms)
     lasting = STATUS.get(refusal.close_code)
     if lasting is not None:
         await _answer(send, lasting, error)

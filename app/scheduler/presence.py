@@ -12,17 +12,32 @@ DEVICES_AT_ONCE = 500
 
 
 class Heartbeat:
-    """Keeps this process's row in `realtime_processes`; `stats` are for people and limits."""
+    """Keeps this process's row in `realtime_processes`; `stats` are for people and limits.
 
-    def __init__(self, database: Database, process: Process, stats: Callable[[], dict[str, Any]]) -> None:
+    `heard` gets what the others told of users with many connections; whoever was silent for `believed`
+    seconds is not counted.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        process: Process,
+        stats: Callable[[], dict[str, Any]],
+        *,
+        heard: Callable[[list[dict[str, int]]], None],
+        believed: float,
+    ) -> None:
         self._database = database
         self._process = process
         self._stats = stats
+        self._heard = heard
+        self._believed = believed
 
     async def run(self) -> None:
-        """Beat once."""
+        """Beat once, and listen to the others."""
         async with self._database.driver() as connection:
             await processes.beat(connection, self._process, self._stats())
+            self._heard(await processes.crowds_of_others(connection, self._process, self._believed))
 
     async def leave(self) -> None:
         """Take the row away: the process ends."""

@@ -33,6 +33,21 @@ async def beat(connection: asyncpg.Connection, process: Process, stats: dict[str
         )
 
 
+async def crowds_of_others(
+    connection: asyncpg.Connection, process: Process, seen_within: float
+) -> list[dict[str, int]]:
+    """What each other process told of users with many connections; those seen within so many seconds."""
+    rows = await connection.fetch(
+        """
+        SELECT coalesce(stats -> 'crowds', '{}')::text AS crowds FROM realtime_processes
+        WHERE id <> $1 AND seen_at >= statement_timestamp() - make_interval(secs => $2)
+        """,
+        process.id,
+        seen_within,
+    )
+    return [json.loads(row["crowds"]) for row in rows]
+
+
 async def leave(connection: asyncpg.Connection, process: Process) -> None:
     """Say that a process is gone."""
     await connection.execute("DELETE FROM realtime_processes WHERE id = $1", process.id)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import Connect, Eventually, StartServer
 from tests.support import host as app
-from tests.support.client import Client
+from tests.support.client import Client, open_client
 from tests.support.postgres import Database
 from tests.support.server import Server
 
@@ -148,3 +148,41 @@ async def test_it_works_on_uvicorn_without_its_extras(
     status, _ = await server.stop()
     assert status == 0
     assert await client.ended() == 1001
+
+
+async def test_a_user_s_connections_are_limited_over_all_processes(
+    house: Database,
+    start_server: StartServer,
+    host: asyncpg.Connection,
+    connect: Connect,
+    eventually: Eventually,
+) -> None:
+    """Roughly: what one process has counts at the other once it has told so, and no longer when it is gone."""
+    limit = {"connections_per_user": 4, "beat_interval": 0.1}
+    one, other = start_server(house.url, **limit), start_server(house.url, **limit)
+    await one.ready()
+    await other.ready()
+    first = [await connect(one, "ada") for _ in range(3)]
+
+    async def refused() -> bool:
+        client = await open_client(other.address, user_id="ada")
+        await client.until(lambda this: this.messages)
+        told = client.messages[0]
+        if told["type"] == "connected":
+            await client.close()
+            return False
+        assert (told["code"], told["after_ms"]) == ("too_many_connections", 5000)
+        return await client.ended() == 4429
+
+    held = await connect(other, "ada")
+    await eventually(refused)
+    bob = await connect(other, "bob")
+    for client in first:
+        await client.close()
+
+    async def let_in() -> bool:
+        return not await refused()
+
+    await eventually(let_in)
+    assert held.close_code is None
+    assert bob.messages[0]["type"] == "connected"

@@ -38,6 +38,7 @@ async def test_a_process_is_listed_while_it_lives(
         "rows_per_second",
         "receipts_unwritten",
         "waiting",
+        "crowds",
     }
     seen = rows[0]["seen_at"]
 
