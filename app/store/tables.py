@@ -224,6 +224,9 @@ realtime_redeliveries = Table(
         "event_id", "device_id", name="realtime_redeliveries_event_device", postgresql_nulls_not_distinct=True
     ),
     Index("realtime_redeliveries_user", "user_id"),
+    Index(
+        "realtime_redeliveries_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")
+    ),
 )
 
 realtime_incarnation = Table(

@@ -56,6 +56,8 @@ CREATE TABLE IF NOT EXISTS @schema@.realtime_redeliveries (
     CONSTRAINT realtime_redeliveries_event_device UNIQUE NULLS NOT DISTINCT (event_id, device_id)
 );
 CREATE INDEX IF NOT EXISTS realtime_redeliveries_user ON @schema@.realtime_redeliveries (user_id);
+CREATE INDEX IF NOT EXISTS realtime_redeliveries_due ON @schema@.realtime_redeliveries (next_attempt_at)
+    WHERE next_attempt_at IS NOT NULL;
 
 -- Unlogged on purpose: whatever may give a transaction id out twice (a crash, a promotion, a rewind) empties it.
 CREATE UNLOGGED TABLE IF NOT EXISTS @schema@.realtime_incarnation (
