@@ -1,5 +1,6 @@
 """A real service per module, on a database of the module's own; users are new in every test.
 
+The service runs as the role of ops/grants.sql; the tests are the owner of everything, as which they play the host.
 After every test the log is looked through: a traceback or an error fails the test that caused it.
 """
 
@@ -15,6 +16,7 @@ import pytest
 from tests.support import stream
 from tests.support.client import Client, open_client
 from tests.support.postgres import Database, Servers, create_database, drop_database
+from tests.support.roles import as_service, create_roles, drop_roles
 from tests.support.server import PATIENCE, Server
 
 T = TypeVar("T")
@@ -37,7 +39,9 @@ def aside(work: Coroutine[Any, Any, T]) -> T:
 def house(servers: Servers) -> Iterator[Database]:
     """The migrated database of this module."""
     database = aside(create_database(servers.shared(max(servers.installations))))
+    aside(create_roles(database))
     yield database
+    aside(drop_roles(database))
     aside(drop_database(database))
 
 
@@ -50,7 +54,7 @@ def server_settings() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def module_server(house: Database, server_settings: dict[str, Any]) -> Iterator[Server]:
     """The service of this module."""
-    server = Server(house.url, **server_settings)
+    server = Server(as_service(house), **server_settings)
     aside(server.healthy())
     yield server
     server.end()
@@ -65,12 +69,16 @@ def server(module_server: Server) -> Iterator[Server]:
 
 
 @pytest.fixture
-def start_server() -> Iterator[StartServer]:
-    """Start services of the test's own, not waited for; gone after the test, and their logs looked through."""
+def start_server(house: Database) -> Iterator[StartServer]:
+    """Start services of the test's own, not waited for; gone after the test, and their logs looked through.
+
+    On the module's database they run as the service's role, too.
+    """
     started: list[Server] = []
 
     def start(database_url: str | None, *arguments: str, **options: Any) -> Server:
-        started.append(Server(database_url, *arguments, **options))
+        address = as_service(house) if database_url == house.url else database_url
+        started.append(Server(address, *arguments, **options))
         return started[-1]
 
     yield start

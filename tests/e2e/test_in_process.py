@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from tests.support import host as app
 from tests.support.postgres import Database
+from tests.support.roles import as_service
 from tests.support.server import PATIENCE
 
 
@@ -25,7 +26,7 @@ def test_a_client_gets_its_events_and_health_says_how_they_are_confirmed(
     house: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Accepted by the transport has to do; rubbish, unknown paths and the end are as everywhere."""
-    monkeypatch.setenv("DATABASE_URL", house.url)
+    monkeypatch.setenv("DATABASE_URL", as_service(house))
 
     async def on_host(do: Any, *arguments: Any) -> Any:
         connection = await asyncpg.connect(house.url)

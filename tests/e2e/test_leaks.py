@@ -17,6 +17,7 @@ from tests.e2e.conftest import Connect, Listen, aside
 from tests.support import host as app
 from tests.support.client import open_client, raw_client, target
 from tests.support.postgres import Database
+from tests.support.roles import as_service
 from tests.support.server import Server
 
 EVERYTHING = {
@@ -67,7 +68,7 @@ def talkative(request: pytest.FixtureRequest, house: Database, tmp_path_factory:
     arguments = {"plain": (), "trace": ("--log-level", "trace"), "everything": ("--log-config", str(file))}
     settings = {"pythonasynciodebug": 1} if request.param == "everything" else {}
     server = Server(
-        house.url,
+        as_service(house),
         *arguments[request.param],
         **settings,
         url_size=3000,

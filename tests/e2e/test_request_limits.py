@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.conftest import aside
 from tests.support.client import RawClient, raw_client
 from tests.support.postgres import Database
+from tests.support.roles import as_service
 from tests.support.server import Server
 
 HEAD, BODY = 4000, 10_000
@@ -20,7 +21,7 @@ PARSERS = ["h11", *(["httptools"] if importlib.util.find_spec("httptools") else 
 @pytest.fixture(scope="module", params=PARSERS)
 def module_server(house: Database, request: pytest.FixtureRequest) -> Iterator[Server]:
     server = Server(
-        house.url,
+        as_service(house),
         *("--http", request.param),
         head_size=HEAD,
         body_size=BODY,

@@ -1,68 +1,41 @@
 """The main path once more, with the service as the role of ops/grants.sql and the host as its own."""
 
-import os
-import subprocess
-from collections.abc import Iterator
-
 import asyncpg
 import pytest
 
-from tests.e2e.conftest import Connect, Eventually, StartServer, aside
+from tests.e2e.conftest import Connect, Eventually, StartServer
 from tests.support import host as app
 from tests.support.client import open_client
-from tests.support.postgres import ROOT, Database
-
-ROLES = ("e2e_host", "e2e_service")
-
-
-async def on(database: Database, statements: str) -> None:
-    connection = await asyncpg.connect(database.url)
-    await connection.execute(statements)
-    await connection.close()
+from tests.support.postgres import Database
+from tests.support.roles import HOST_TABLES, as_service, role_names
 
 
-@pytest.fixture
-def roles(house: Database) -> Iterator[tuple[str, str]]:
-    """The host's and the service's role, with what ops/grants.sql gives them and the host's own tables."""
-    names = tuple(f"{role}_{house.name}" for role in ROLES)
-    host_role, service_role = names
-    aside(on(house, "".join(f"CREATE ROLE {name} LOGIN;" for name in names)))
-    subprocess.run(
-        [
-            house.cluster.binaries.program("psql"),
-            *("-Xq", "-d", house.url, "-f", ROOT / "ops" / "grants.sql"),
-            *("-v", f"host_role={host_role}", "-v", f"service_role={service_role}"),
-        ],
-        check=True,
-        env=os.environ,
-    )
-    tables = "users, moods, chat_rooms, room_participants, chat_messages, journal_entries"
-    aside(
-        on(
-            house,
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {host_role};"
-            f"GRANT USAGE ON moods_id_seq, room_participants_id_seq TO {host_role}",
-        )
-    )
-    yield host_role, service_role
-    aside(on(house, "".join(f"DROP OWNED BY {name}; DROP ROLE {name};" for name in names)))
+@pytest.mark.parametrize("table", HOST_TABLES.split(", "))
+async def test_the_service_s_role_can_neither_read_nor_write_a_table_of_the_host_s(
+    house: Database, table: str
+) -> None:
+    """No note, no message, no entry, not even how many there are."""
+    service = await asyncpg.connect(as_service(house))
+    for statement in (f"SELECT count(*) FROM {table}", f"DELETE FROM {table}", f"TABLE {table}"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied for table"):
+            await service.execute(statement)
+    await service.close()
 
 
 async def test_the_main_path_needs_no_right_beyond_the_grants(
     house: Database,
-    roles: tuple[str, str],
     start_server: StartServer,
     connect: Connect,
     eventually: Eventually,
 ) -> None:
     """Replay, live events, rooms, devices, sync rows, receipts, sync over HTTP, removal, erasure, health."""
-    host_role, service_role = roles
+    host_role, _ = role_names(house)
     host = await asyncpg.connect(house.cluster.url(house.name, user=host_role))
     owner = await asyncpg.connect(house.url)
     user, friend = await app.add_user(host), await app.add_user(host)
     await app.log_moods(host, [user], 600)
     server = start_server(
-        house.cluster.url(house.name, user=service_role),
+        as_service(house),
         stale_after=0.2,
         **{f"{job}_interval": 0.2 for job in ("stale", "beat", "bells", "triggers", "erase", "housekeeping")},
     )
