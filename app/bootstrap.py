@@ -17,6 +17,16 @@ from uuid import uuid4
 from sqlalchemy import URL
 
 from app.admin.letters import DeadLetters
+from app.auth import choice
+from app.auth.choice import Misconfigured, Sources
+from app.auth.doorkeeper import Doorkeeper
+from app.auth.endpoints import Offices
+from app.auth.jwks import Jwks
+from app.auth.keys import Keys
+from app.auth.revocations import Revocations
+from app.auth.service import ServiceAccess
+from app.auth.tickets import Tickets
+from app.auth.tokens import Tokens
 from app.core.allowance import Allowance
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits, Pace
@@ -82,7 +92,12 @@ class Service:
         self._settings = settings
         self._local: Any = None
         self._draining = False
-        self.origins = _origins(settings)
+        if settings.environment is Environment.PRODUCTION and settings.database_url is None:
+            raise StartupError(
+                "DATABASE_URL is not set, and the embedded PostgreSQL is refused in production"
+            )
+        self._keys, self.access = _authentication(settings)
+        self.origins = _origins(settings, is_open=self._keys is None)
         self.elsewhere = Elsewhere(settings.connections_per_user)
         self.request_limits = RequestLimits(
             url_size=settings.url_size, body_size=settings.body_size, body_timeout=settings.body_timeout
@@ -102,6 +117,7 @@ class Service:
             persistence=Persistence(first_pause=settings.nack_pause),
         )
         self.registry = Registry(self.database, self.receipts.take_over)
+        self.doorkeeper, self.offices = self._doors()
         self.letters = DeadLetters(self.database)
         self.waiters = Waiters()
         page = PageSize(settings.catch_up_page, settings.catch_up_page_bytes)
@@ -124,9 +140,11 @@ class Service:
             pace=pace,
             routed=lambda: self.hub.routed,
             on_gone=self.hub.remove,
+            doorkeeper=self.doorkeeper,
         )
         reception = Reception(
             self.hub,
+            self.doorkeeper,
             self.registry,
             Admission(settings.connections_per_user, settings.connections_per_process),
             self.elsewhere.of,
@@ -143,6 +161,9 @@ class Service:
             Part("listener", self.listener.run),
             Part("scheduler", self.scheduler.run),
         ]
+        self._fetching = [Part("keys", self._keys.run)] if isinstance(self._keys, Jwks) else []
+        for part in self._fetching:
+            part.start()
         preparation = Preparation(
             self.database,
             ring_until=RING_UNTIL[settings.bells],
@@ -165,8 +186,10 @@ class Service:
         self._draining = True
         self.waiters.release()
         await self._waiting.stop()
-        for part in reversed(self._sources):
+        for part in (*self._fetching, *reversed(self._sources)):
             await part.stop()
+        if isinstance(self._keys, Jwks):
+            await self._keys.close()
         for connection in self.hub.everyone():
             connection.close(CloseCode.GOING_AWAY, "this process is going away")
         for part in self._sinks:
@@ -192,10 +215,6 @@ class Service:
                 return address(settings.database_url.get_secret_value())
         except ValueError as error:
             raise StartupError(str(error)) from error
-        if settings.environment is Environment.PRODUCTION:
-            raise StartupError(
-                "DATABASE_URL is not set, and the embedded PostgreSQL is refused in production"
-            )
         # Imported here, since it needs a Unix and the service does not.
         from app.embedded import EmbeddedError, LocalServer  # noqa: PLC0415
 
@@ -204,6 +223,24 @@ class Service:
         except EmbeddedError as error:
             raise StartupError(str(error)) from error
         return address(self._local.url)
+
+    def _doors(self) -> tuple[Doorkeeper, Offices]:
+        settings = self._settings
+        tokens = None
+        if self._keys is None:
+            log.warning("%s; %s", choice.OPEN.upper(), choice.HOW)
+        else:
+            tokens = Tokens(
+                self._keys,
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                user_claim=settings.jwt_user_claim,
+                leeway=settings.jwt_leeway,
+            )
+        tickets = Tickets(self.database)
+        doorkeeper = Doorkeeper(tokens, tickets, Revocations(self.database))
+        secure = settings.environment is Environment.PRODUCTION
+        return doorkeeper, Offices(tickets, doorkeeper, secure)
 
     def _tail(self, page: PageSize, overlap: timedelta, pace: Pace) -> Tail:
         settings = self._settings
@@ -301,6 +338,9 @@ class Service:
                 "bells": self.bells_watch.state,
                 "triggers": self.triggers_watch.state,
                 "jobs": self.scheduler.state,
+                "authentication": lambda: choice.state(
+                    self._keys, has_service_token=self._settings.service_token is not None
+                ),
             },
         )
 
@@ -349,14 +389,41 @@ class Service:
         }
 
 
-def _origins(settings: Settings) -> Origins:
-    """Whose pages may connect; everybody's while nobody has to say who they are."""
+def _origins(settings: Settings, *, is_open: bool) -> Origins:
+    """Whose pages may connect; everybody's while nobody has to say who they are, and then only."""
     if settings.allowed_origins is None:
-        return Origins(anyone=True)
+        return Origins(anyone=is_open)
     try:
-        return Origins.parse(settings.allowed_origins)
+        origins = Origins.parse(settings.allowed_origins)
     except ValueError as error:
         raise StartupError(str(error)) from error
+    if origins.anyone and not is_open:
+        raise StartupError("ALLOWED_ORIGINS: * is refused where tokens are asked for; list your pages")
+    return origins
+
+
+def _authentication(settings: Settings) -> tuple[Keys | None, ServiceAccess]:
+    secret, token = settings.jwt_secret, settings.service_token
+    sources = Sources(
+        None if secret is None else secret.get_secret_value(),
+        settings.jwt_public_key_file,
+        settings.jwt_jwks_url,
+        max_age=settings.jwks_max_age,
+        cooldown=settings.jwks_cooldown,
+    )
+    needing_keys = {"JWT_ISSUER": settings.jwt_issuer, "JWT_AUDIENCE": settings.jwt_audience}
+    try:
+        keys = choice.choose_keys(
+            sources,
+            in_production=settings.environment is Environment.PRODUCTION,
+            other_settings=[name for name, value in needing_keys.items() if value is not None],
+        )
+        access = choice.service_access(
+            None if token is None else token.get_secret_value(), is_open=keys is None
+        )
+    except Misconfigured as error:
+        raise StartupError(f"cannot start: {error}") from error
+    return keys, access
 
 
 def _limits(settings: Settings) -> Limits:

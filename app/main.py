@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.admin import endpoints as admin
+from app.auth import endpoints as tickets
+from app.auth.doorkeeper import Doorkeeper
 from app.bootstrap import Service
 from app.devices import endpoints as devices
 from app.gateway import sse
@@ -79,9 +81,16 @@ def create_app() -> RealTime:
     application = RealTime(title="MindVibe Real-Time", version=version("mindvibe-realtime"))
     application.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
     application.include_router(health.router(lambda: application.service.health))
-    application.include_router(devices.router(lambda: application.service.registry))
-    application.include_router(sync.router(lambda: application.service.sync))
-    application.include_router(admin.router(lambda: application.service.letters))
+
+    def doorkeeper() -> Doorkeeper:
+        return application.service.doorkeeper
+
+    application.include_router(devices.router(lambda: application.service.registry, doorkeeper))
+    application.include_router(sync.router(lambda: application.service.sync, doorkeeper))
+    application.include_router(tickets.router(lambda: application.service.offices, cookie_path=sse.PATH))
+    application.include_router(
+        admin.router(lambda: application.service.letters, lambda: application.service.access)
+    )
     return application
 
 

@@ -55,6 +55,25 @@ class Settings(BaseSettings):
     pool_size: PositiveInt = 5
     """Connections of the pool; the listener has one more of its own."""
 
+    jwt_secret: SecretStr | None = None
+    """What the issuer signs tokens with too (HS256), at least 32 bytes; without any key nobody is asked."""
+    jwt_public_key_file: Path | None = None
+    """The issuer's public key in PEM (RS256, ES256 or EdDSA)."""
+    jwt_jwks_url: str | None = None
+    """Where the issuer publishes its keys."""
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_user_claim: str = "sub"
+    """The claim that says whose a token is."""
+    jwt_leeway: Annotated[float, Field(ge=0, le=300, description="seconds")] = 2.0
+    """How far the issuer's clock and ours may differ; a token is taken for so much longer than it says."""
+    jwks_max_age: Seconds = 600.0
+    """Between two fetches of the issuer's keys."""
+    jwks_cooldown: Seconds = 30.0
+    """Before they are fetched again, for a token of an unknown key too, or after a failure."""
+    service_token: SecretStr | None = None
+    """What operators and the host show, at least 32 characters."""
+
     bells: Bells = Bells.LEASED
     bell_lease: Seconds = 3.0
     sweep_interval: Seconds = 1.0

@@ -3,24 +3,25 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
-from app.admin.access import OPERATORS_ONLY
+from app.admin.access import operators_only
 from app.admin.letters import DeadLetters, Redriven
 from app.admin.schemas import MOST_LETTERS, Letter, RedrivenAll
+from app.auth.service import ServiceAccess
 from app.core.reads import Unavailable
 from app.http import UserId, problem, unavailable
 
 _MOST = 1 << 63
 
 
-def router(letters: Callable[[], DeadLetters]) -> APIRouter:
+def router(letters: Callable[[], DeadLetters], access: Callable[[], ServiceAccess]) -> APIRouter:
     """The operators' endpoints on top of the dead letters."""
     routes = APIRouter(
         prefix="/realtime/dead-letters",
         tags=["operators"],
-        dependencies=[OPERATORS_ONLY],
-        responses={403: {}, 503: {}},
+        dependencies=[Depends(operators_only(access))],
+        responses={401: {}, 403: {}, 503: {}},
     )
 
     @routes.get("")

@@ -1,6 +1,6 @@
 """What a session asks its shell to do, in order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.core.close_codes import CloseCode
 from app.core.inbound import Rejected
@@ -78,6 +78,27 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Look at the client's new token, and call `renewed` or `not_renewed`."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """Tell the client that its new token was taken, and is for so many seconds."""
+
+    expires_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiresSoon:
+    """Tell the client that its token is taken for so many seconds more."""
+
+    expires_in: float
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Close the connection with this code; everything in flight stays unconfirmed."""
 
@@ -85,4 +106,17 @@ class Close:
     reason: str
 
 
-Action = Send | Answer | Complain | SendPing | StartRead | NextPage | Confirmed | Refused | Close
+Action = (
+    Send
+    | Answer
+    | Complain
+    | SendPing
+    | StartRead
+    | NextPage
+    | Confirmed
+    | Refused
+    | Authenticate
+    | Authenticated
+    | ExpiresSoon
+    | Close
+)

@@ -13,10 +13,12 @@ LEFT_ROOM = "left_room"
 class Command:
     """One command; which of the ids are set depends on its kind.
 
-    `generation`: that of the connection which replaces all older ones of the device.
+    `generation`: that of the connection which replaces all older ones of the device. `revoked_before`: tokens
+    that were issued before it, in unix seconds, are taken no longer.
     """
 
     kind: str
     user_id: str | None
     device_id: int | None
     generation: int | None = None
+    revoked_before: float | None = None

@@ -1,7 +1,7 @@
 """What a client may say, and the error it gets for anything else."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 HEARTBEATS = frozenset({"ping", "heartbeat"})
 
@@ -27,12 +27,21 @@ class Nack:
 
 
 @dataclass(frozen=True, slots=True)
+class Auth:
+    """The client has a new token; empty when what it sent is none."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A message that could not be taken; `code` and `message` go back to the client."""
 
     code: str
     message: str
 
+
+Inbound = Ping | Ack | Nack | Auth | Rejected
 
 MALFORMED = Rejected("malformed", 'Send the text ping, or a JSON object such as {"type":"ping"}.')
 BINARY = Rejected("binary", "Binary messages are not understood; send text.")
@@ -43,9 +52,11 @@ BAD_ACK = Rejected(
     "bad_ack", "seq must be that of a message sent here and not yet acknowledged; nothing was marked."
 )
 NO_AUTH = Rejected("unauthorized", "This service asks for no token; the message was ignored.")
+NO_TOKEN = Rejected("unauthorized", "token must be the text of a JWT; the one you have still counts.")
+ONE_AT_A_TIME = Rejected("unauthorized", "The token before this one is still being looked at; wait for it.")
 
 
-def parse(text: str) -> Ping | Ack | Nack | Rejected:
+def parse(text: str) -> Inbound:
     """Understand one text message of a client; never raises."""
     if text in HEARTBEATS:
         return Ping()
@@ -61,9 +72,10 @@ def parse(text: str) -> Ping | Ack | Nack | Rejected:
         case "ack" | "nack" as kind:
             return _acknowledgement(kind, message)
         case "auth":
-            return NO_AUTH
+            token = message.get("token")
+            return Auth(token if isinstance(token, str) else "")
         case _:
-            return Rejected("unknown_type", "Unknown type; this service takes ping, ack and nack.")
+            return Rejected("unknown_type", "Unknown type; this service takes ping, ack, nack and auth.")
 
 
 def _acknowledgement(kind: str, message: dict[str, object]) -> Ack | Nack | Rejected:

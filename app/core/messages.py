@@ -109,9 +109,30 @@ def error(code: str, message: str, after_ms: int | None = None) -> bytes:
     return _encode(told if after_ms is None else told | {"after_ms": after_ms})
 
 
+def token_expiring(expires_in: float) -> bytes:
+    """The client's token is taken for so many seconds more: send another one, or be closed then."""
+    return _encode({"type": "token_expiring", "expires_in_ms": _milliseconds(expires_in)})
+
+
+def authenticated(user_id: str, expires_in: float, now: datetime) -> bytes:
+    """The client's new token was taken, and is for so many seconds."""
+    return _encode(
+        {
+            "type": "authenticated",
+            "user_id": user_id,
+            "expires_in_ms": _milliseconds(expires_in),
+            "timestamp": timestamp(now),
+        }
+    )
+
+
 def reconnect(after_ms: int) -> bytes:
     """This process is going away: come back after so many milliseconds."""
     return _encode({"type": "reconnect", "after_ms": after_ms})
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(int(seconds * 1000), 0)
 
 
 def _encode(message: dict[str, object]) -> bytes:

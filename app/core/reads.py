@@ -23,13 +23,15 @@ class Begun:
     """A read that has begun: the pass it makes and its first page.
 
     `partial`: it only ends the pass in which the position had been cut. `lost` says why the
-    position could not be resumed exactly.
+    position could not be resumed exactly. `revoked_before`: tokens of this user that were issued before that
+    time, in unix seconds, are taken no longer.
     """
 
     first: Pass
     page: Page
     partial: bool = False
     lost: Lost | None = None
+    revoked_before: float | None = None
 
 
 class Interrupted(Exception):  # noqa: N818 - an event of the database's life, not a mistake

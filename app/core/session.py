@@ -20,9 +20,12 @@ from app.core.acks import Acks
 from app.core.actions import (
     Action,
     Answer,
+    Authenticate,
+    Authenticated,
     Close,
     Complain,
     Confirmed,
+    ExpiresSoon,
     NextPage,
     Refused,
     Send,
@@ -30,12 +33,14 @@ from app.core.actions import (
     StartRead,
 )
 from app.core.close_codes import CloseCode
+from app.core.expiry import Expiry
 from app.core.flight import Due, Flight, Limits, Pace
 from app.core.messages import Message
 from app.core.position import Pass, Position
 from app.core.queue import Entry, Queue
 from app.core.unproven import Unproven
 
+EXPIRED = "the token has expired; get another one, then reconnect"
 TOOK_NOTHING = "took nothing, or acknowledged nothing, for too long; reconnect and resume"
 
 
@@ -61,11 +66,13 @@ class Session:
 
     `acks`: its client acknowledges; otherwise its pongs, or time, confirm. `takes_sync` and `device_id` say
     which sync rows are for it; `tells_positions`, that its client wants a position with every row;
-    `is_proven`, that it gave the position itself, and so has whatever that covers, delivered or not.
+    `is_proven`, that it gave the position itself, and so has whatever that covers, delivered or not;
+    `expires_at`, when its token is taken no longer, None where nobody is asked for one.
     """
 
     __slots__ = (
         "_acks",
+        "_expiry",
         "_flight",
         "_found_by",
         "_guard",
@@ -96,6 +103,7 @@ class Session:
         tells_positions: bool = False,
         is_proven: bool = False,
         acks: bool = False,
+        expires_at: float | None = None,
     ) -> None:
         self.phase = Phase.CATCHING_UP
         self.device_id = device_id
@@ -110,6 +118,7 @@ class Session:
         by_time = limits.confirmed_after and not acks
         self._unproven = Unproven(limits.confirmed_after, limits.unproven) if by_time else None
         self._guard: inbound.Guard | None = None
+        self._expiry = None if expires_at is None else Expiry(expires_at)
 
         # What the reader has been sent; None until its first read begins.
         self._position = position
@@ -188,7 +197,9 @@ class Session:
         if self.phase is Phase.CLOSED:
             return float("inf")
         due = self._flight.deadline()
-        return due if self._unproven is None else min(due, self._unproven.deadline())
+        if self._unproven is not None:
+            due = min(due, self._unproven.deadline())
+        return due if self._expiry is None else min(due, self._expiry.deadline())
 
     # ---- what happens to it
 
@@ -273,6 +284,8 @@ class Session:
                 return [Answer()]
             case inbound.Rejected():
                 return self._complain(said, now)
+            case inbound.Auth(token):
+                return self._authenticate(token, now)
             case _ if self._acks is None:
                 return self._complain(inbound.NO_ACK, now)
             case _:
@@ -283,6 +296,21 @@ class Session:
         if self.phase is Phase.CLOSED:
             return []
         return self._complain(inbound.RATE_LIMITED if self._over_rate(now) else problem, now)
+
+    def renewed(self, expires_at: float, now: float) -> list[Action]:
+        """Go on with the client's new token, which was good."""
+        if self.phase is Phase.CLOSED or self._expiry is None:
+            return []
+        self._expiry.is_being_renewed = False
+        self._expiry.renew(expires_at, now)
+        return [Authenticated(expires_at - now)]
+
+    def not_renewed(self, problem: inbound.Rejected, now: float) -> list[Action]:
+        """Go on with the token from before: the new one was not good, or could not be looked at."""
+        if self.phase is Phase.CLOSED or self._expiry is None:
+            return []
+        self._expiry.is_being_renewed = False
+        return self._complain(problem, now)
 
     def pong(self, now: float) -> list[Action]:
         """The peer answered the ping: it has taken everything sent before it."""
@@ -301,6 +329,10 @@ class Session:
         if now < self.deadline():
             return []
         actions: list[Action] = []
+        if self._expiry is not None and self._expiry.is_over(now):
+            return self.close(CloseCode.UNAUTHENTICATED, EXPIRED)
+        if self._expiry is not None and self._expiry.warns(now):
+            actions.append(ExpiresSoon(self._expiry.at - now))
         if self._unproven is not None and (proven := self._unproven.due(now)):
             actions += [*proven, *self._pump(now)]
         match self._flight.due(now):
@@ -479,6 +511,16 @@ class Session:
             position,
             tuple(message.id for message in received if message.redelivered),
         )
+
+    def _authenticate(self, token: str, now: float) -> list[Action]:
+        if self._expiry is None:
+            return self._complain(inbound.NO_AUTH, now)
+        if not token:
+            return self._complain(inbound.NO_TOKEN, now)
+        if self._expiry.is_being_renewed:
+            return self._complain(inbound.ONE_AT_A_TIME, now)
+        self._expiry.is_being_renewed = True
+        return [Authenticate(token)]
 
     def _over_rate(self, now: float) -> bool:
         if self._guard is None:

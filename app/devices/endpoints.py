@@ -4,9 +4,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.auth.caller import REFUSALS, Caller, caller
+from app.auth.doorkeeper import Doorkeeper
 from app.core.reads import Unavailable
 from app.devices.registry import Registry
 from app.http import DeviceToken, UserId, unavailable
@@ -18,7 +20,7 @@ class Registration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    user_id: UserId
+    user_id: UserId | None = Field(default=None, description="Whose token it is, where one is asked for.")
     device_token: DeviceToken
     platform: Literal["ios", "android", "web"]
     previous_token: DeviceToken | None = Field(
@@ -38,16 +40,20 @@ class DeviceAnswer(BaseModel):
     created_at: datetime
 
 
-def router(registry: Callable[[], Registry]) -> APIRouter:
+def router(registry: Callable[[], Registry], doorkeeper: Callable[[], Doorkeeper]) -> APIRouter:
     """The devices endpoints on top of a registry."""
-    routes = APIRouter(prefix="/realtime/devices", tags=["devices"])
+    who_calls = Depends(caller(doorkeeper))
+    routes = APIRouter(prefix="/realtime/devices", tags=["devices"], responses=REFUSALS)
 
     @routes.post("", status_code=201, responses={200: {"model": DeviceAnswer}, 404: {}, 503: {}})
-    async def register(device: Registration, response: Response) -> DeviceAnswer:
+    async def register(
+        device: Registration, response: Response, calling: Annotated[Caller, who_calls]
+    ) -> DeviceAnswer:
         """Register a device (201) or refresh it (200)."""
+        user_id = calling.acts_for(device.user_id, "body")
         try:
             row, is_new = await registry().register(
-                device.user_id, device.device_token, device.platform, device.previous_token
+                user_id, device.device_token, device.platform, device.previous_token
             )
         except UnknownUser:
             raise HTTPException(404, "No such user; a device belongs to a row of users.") from None
@@ -57,20 +63,26 @@ def router(registry: Callable[[], Registry]) -> APIRouter:
         return DeviceAnswer.model_validate(row)
 
     @routes.get("", responses={503: {}})
-    async def list_devices(user_id: Annotated[UserId, Query()]) -> list[DeviceAnswer]:
+    async def list_devices(
+        calling: Annotated[Caller, who_calls], user_id: Annotated[UserId | None, Query()] = None
+    ) -> list[DeviceAnswer]:
         """List a user's devices, oldest first."""
+        of_user = calling.acts_for(user_id)
         try:
-            return [DeviceAnswer.model_validate(row) for row in await registry().of_user(user_id)]
+            return [DeviceAnswer.model_validate(row) for row in await registry().of_user(of_user)]
         except Unavailable:
             raise unavailable() from None
 
     @routes.delete("/{device_id}", status_code=204, responses={404: {}, 503: {}})
     async def remove(
-        device_id: Annotated[int, Path(ge=1, lt=1 << 63)], user_id: Annotated[UserId, Query()]
+        calling: Annotated[Caller, who_calls],
+        device_id: Annotated[int, Path(ge=1, lt=1 << 63)],
+        user_id: Annotated[UserId | None, Query()] = None,
     ) -> None:
         """Remove a device and close its connections."""
+        of_user = calling.acts_for(user_id)
         try:
-            found = await registry().remove(user_id, device_id)
+            found = await registry().remove(of_user, device_id)
         except Unavailable:
             raise unavailable() from None
         if not found:

@@ -37,6 +37,12 @@ class Registry:
             async with self._database.driver() as connection:
                 return await devices.find(connection, user_id, device_token)
 
+    async def is_registered(self, device_token: str) -> bool:
+        """Whether anybody has this device."""
+        with reaching_the_database(_FAILURE):
+            async with self._database.driver() as connection:
+                return await devices.is_registered(connection, device_token)
+
     async def register(
         self, user_id: str, device_token: str, platform: str, previous_token: str | None
     ) -> tuple[DeviceRow, bool]:

@@ -8,12 +8,13 @@ from urllib.parse import parse_qsl
 
 from app.core import messages
 from app.core.close_codes import CloseCode
+from app.core.identity import BadCredentials, Denied, Identity, NotAllowed
 from app.core.reads import Unavailable
 from app.core.wishes import Wishes
 from app.gateway.asgi_socket import Message
 from app.gateway.connection import Connection, Surroundings
 from app.gateway.hub import Hub
-from app.gateway.ports import Device, Devices
+from app.gateway.ports import Device, Devices, Doorkeeper
 from app.gateway.socket import OpenEvents, Socket, SocketEvents
 
 MAX_ID = 255
@@ -41,6 +42,9 @@ NO_SUCH_DEVICE = Refusal(
     "unknown_device",
     "This device is not registered for this user; register it with POST /realtime/devices.",
 )
+ANOTHERS_DEVICE = Refusal(
+    CloseCode.NOT_ALLOWED, "not_allowed", "This device is registered for another user; register it for yours."
+)
 TOO_MANY = Refusal(
     CloseCode.TOO_MANY,
     "too_many_connections",
@@ -50,16 +54,17 @@ TOO_MANY = Refusal(
 TRY_LATER = Refusal(
     CloseCode.INTERNAL_ERROR,
     "unavailable",
-    "The device cannot be looked up just now; reconnect with backoff.",
+    "Who connects cannot be looked up just now; reconnect with backoff.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """Somebody who may connect as this user, and with which device."""
+    """Somebody who may connect as this user, with which device, and by what token where one was asked for."""
 
     user_id: str
     device: Device | None
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Reception:
     def __init__(
         self,
         hub: Hub,
+        doorkeeper: Doorkeeper,
         devices: Devices,
         admission: Admission,
         elsewhere: Callable[[str], int],
@@ -83,15 +89,19 @@ class Reception:
         is_open: Callable[[], bool],
     ) -> None:
         self._hub = hub
+        self._doorkeeper = doorkeeper
         self._devices = devices
         self._admission = admission
         self._elsewhere = elsewhere
         self._is_open = is_open
         self._numbers = itertools.count(1)
 
-    async def admit(self, scope: Message) -> Guest | Refusal | None:
-        """Say who wants to connect, or why not; None when this process takes nobody."""
-        wanted = None if self._is_full() else await self._wanted(scope)
+    async def admit(self, scope: Message, *, by_cookie: bool = False) -> Guest | Refusal | None:
+        """Say who wants to connect, or why not; None when this process takes nobody.
+
+        `by_cookie`: a cookie will do for a token.
+        """
+        wanted = None if self._is_full() else await self._wanted(scope, by_cookie=by_cookie)
         return None if self._is_full() else wanted  # others may have come while a device was looked up
 
     def connects(self, guest: Guest, wishes: Wishes, surroundings: Surroundings) -> OpenEvents:
@@ -99,30 +109,41 @@ class Reception:
 
         def open_events(socket: Socket) -> SocketEvents:
             number = next(self._numbers)
-            connection = Connection(number, guest.user_id, guest.device, socket, surroundings, wishes)
+            connection = Connection(
+                number, guest.user_id, guest.device, socket, surroundings, wishes, guest.identity
+            )
             self._hub.add(connection)
             asyncio.get_running_loop().call_soon(connection.open)
             return connection
 
         return open_events
 
-    async def _wanted(self, scope: Message) -> Guest | Refusal:
+    async def _wanted(self, scope: Message, *, by_cookie: bool) -> Guest | Refusal:
         parameters = query(scope)
         user_id = parameters.get("user_id", "")
+        try:
+            identity = await self._doorkeeper.identify(scope, by_cookie=by_cookie)
+            if identity is not None:
+                user_id = identity.acts_for(user_id or None)
+        except Denied as denied:
+            return _refusal(denied)
+        except Unavailable:
+            return TRY_LATER
         if not user_id or len(user_id) > MAX_ID or "\x00" in user_id:
             return NO_USER
         token = parameters.get("device_token") or header(scope, b"x-device-token")
         if token is None:
-            return TOO_MANY if self._has_too_many(user_id, None) else Guest(user_id, None)
+            return TOO_MANY if self._has_too_many(user_id, None) else Guest(user_id, None, identity)
         if len(token) > MAX_ID or "\x00" in token:
             return NO_SUCH_DEVICE
         try:
             device = await self._devices.connect(user_id, token)
+            if device is None:
+                is_anothers = identity is not None and await self._devices.is_registered(token)
+                return ANOTHERS_DEVICE if is_anothers else NO_SUCH_DEVICE
         except Unavailable:
             return TRY_LATER
-        if device is None:
-            return NO_SUCH_DEVICE
-        return TOO_MANY if self._has_too_many(user_id, device.id) else Guest(user_id, device)
+        return TOO_MANY if self._has_too_many(user_id, device.id) else Guest(user_id, device, identity)
 
     def _has_too_many(self, user_id: str, device_id: int | None) -> bool:
         """Whether a user may have no more; the connections that a device takes over from do not count."""
@@ -131,6 +152,17 @@ class Reception:
 
     def _is_full(self) -> bool:
         return not self._is_open() or self._hub.count >= self._admission.per_process
+
+
+def _refusal(denied: Denied) -> Refusal:
+    match denied:
+        case NotAllowed():
+            code = CloseCode.NOT_ALLOWED
+        case BadCredentials():
+            code = CloseCode.BAD_REQUEST
+        case _:
+            code = CloseCode.UNAUTHENTICATED
+    return Refusal(code, denied.code, denied.message)
 
 
 def refuses(refusal: Refusal) -> OpenEvents:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,12 @@ from app.core import inbound, messages
 from app.core.actions import (
     Action,
     Answer,
+    Authenticate,
+    Authenticated,
     Close,
     Complain,
     Confirmed,
+    ExpiresSoon,
     NextPage,
     Refused,
     Send,
@@ -22,26 +26,29 @@ from app.core.actions import (
 )
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits, Pace
+from app.core.identity import Denied, Identity, NotAllowed
 from app.core.messages import Message
 from app.core.position import Lost, Pass, Position
 from app.core.reads import Begun, Interrupted, Unavailable, UserErased
 from app.core.session import Phase, Session
 from app.core.token import encode
 from app.core.wishes import NOTHING, Wishes
-from app.gateway.ports import Archive, Device, Receipts
+from app.gateway.ports import Archive, Device, Doorkeeper, Receipts
 from app.gateway.socket import Socket
 
 log = logging.getLogger(__name__)
 
+REVOKED = "this token was revoked; log in again"
 RETRY_READ = 0.5
 """Seconds after which a read is tried again while the database is away, times 0.5 to 1.5."""
+CANNOT_LOOK = inbound.Rejected("unavailable", "The token cannot be looked at just now; send it again.")
 STORE_IDLE_POSITION = timedelta(minutes=10)
 """How old the stored position of a device may get while nothing is written for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all connections of a process share."""
+    """What all connections of a process share; without a doorkeeper nobody can renew a token."""
 
     archive: Archive
     receipts: Receipts
@@ -49,6 +56,7 @@ class Surroundings:
     pace: Pace
     routed: Callable[[], Pass | None]
     on_gone: Callable[["Connection"], None]
+    doorkeeper: Doorkeeper | None = None
 
 
 class Connection:
@@ -57,9 +65,12 @@ class Connection:
     __slots__ = (
         "_device",
         "_due",
+        "_expiry_told",
+        "_identity",
         "_knows_of_gap",
         "_loop",
         "_reader",
+        "_renewal",
         "_said_connected",
         "_session",
         "_socket",
@@ -81,6 +92,7 @@ class Connection:
         socket: Socket,
         surroundings: Surroundings,
         wishes: Wishes = NOTHING,
+        identity: Identity | None = None,
     ) -> None:
         self.id = number
         self.user_id = user_id
@@ -93,6 +105,8 @@ class Connection:
         self._tells_positions = wishes.positions or socket.beside is not None
         self._said_connected = False
         self._knows_of_gap = False
+        self._identity = identity
+        self._expiry_told = True
         self._session = Session(
             surroundings.limits,
             surroundings.pace,
@@ -102,6 +116,7 @@ class Connection:
             tells_positions=self._tells_positions,
             is_proven=wishes.position is not None,
             acks=wishes.acks,
+            expires_at=None if identity is None else self._when(identity.expires_at),
         )
         routed = surroundings.routed()
         floor = None if routed is None else routed.end()
@@ -110,6 +125,7 @@ class Connection:
         )
         self._stored_at: datetime | None = None
         self._task: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
 
@@ -132,6 +148,13 @@ class Connection:
     def is_over(self) -> bool:
         """Whether it has ended, or is being closed."""
         return self._session.phase is Phase.CLOSED
+
+    def is_revoked(self, revoked_before: float | None) -> bool:
+        """Whether it must end when tokens from before that time, in unix seconds, are taken no longer.
+
+        True where the time is not known, or nobody had a token.
+        """
+        return self._identity is None or revoked_before is None or self._identity.is_revoked(revoked_before)
 
     # ---- what others tell it
 
@@ -212,14 +235,14 @@ class Connection:
                     self._send(action)
                 case SendPing():
                     self._ping()
-                case Confirmed():
+                case Confirmed() | Refused():
                     self._note(action)
-                case Refused(message, reason):
-                    self._surroundings.receipts.refuse(message.id, self.user_id, self.device_id, reason)
                 case StartRead() | NextPage():
                     self._task = self._loop.create_task(self._read(action))
                 case Answer():
                     self._answer()
+                case Authenticate() | Authenticated() | ExpiresSoon():
+                    self._see_to_token(action)
                 case Complain(problem):
                     socket.send(messages.error(problem.code, problem.message))
                 case Close(code, reason):
@@ -235,10 +258,13 @@ class Connection:
             body = self._placed(body, sending.position)
         self._socket.send(body)
 
-    def _note(self, confirmed: Confirmed) -> None:
+    def _note(self, confirmed: Confirmed | Refused) -> None:
+        receipts = self._surroundings.receipts
+        if isinstance(confirmed, Refused):
+            receipts.refuse(confirmed.message.id, self.user_id, self.device_id, confirmed.reason)
+            return
         device = self._device
         key = None if device is None else (device.id, device.generation)
-        receipts = self._surroundings.receipts
         receipts.add(confirmed.events, confirmed.sync_rows, key, confirmed.position)
         receipts.settle(confirmed.redelivered, self.device_id)
 
@@ -250,10 +276,14 @@ class Connection:
                 try:
                     if isinstance(step, StartRead):
                         begun = await reader.start(step.position, with_undelivered=step.with_undelivered)
+                        if self._identity is not None and self._identity.is_revoked(begun.revoked_before):
+                            # Since it was let in, and before the hub knew it.
+                            raise NotAllowed(REVOKED)
                         session.begin_read(begun.first, partial=begun.partial)
                         await self._mark_proven(begun)
                         lost = begun.lost if self._said_connected else None
                         self._say_resumed(begun)
+                        self._tell_expiry()
                         page = begun.page
                     else:
                         page = await reader.next_page()
@@ -268,6 +298,8 @@ class Connection:
                 actions = session.page(page.messages, more=page.more, now=self._loop.time())
         except Interrupted:
             actions = session.interrupt(self._loop.time())
+        except NotAllowed as denied:
+            actions = session.close(CloseCode.NOT_ALLOWED, denied.message)
         except UserErased:
             actions = session.close(CloseCode.NOT_ALLOWED, "this user was deleted")
         except Exception:
@@ -315,6 +347,51 @@ class Connection:
                 resumption=messages.Resumption(token, exact, reason) if asked_for_positions else None,
             )
         )
+
+    def _see_to_token(self, action: Authenticate | Authenticated | ExpiresSoon) -> None:
+        match action:
+            case Authenticate(token):
+                self._renewal = self._loop.create_task(self._authenticate(token))
+            case Authenticated(expires_in):
+                self._socket.send(messages.authenticated(self.user_id, expires_in, datetime.now(UTC)))
+            case ExpiresSoon():
+                self._expiry_told = False
+                self._tell_expiry()
+
+    def _tell_expiry(self) -> None:
+        """Tell that the token expires soon, once `connected` was said, which comes first."""
+        if not self._said_connected or self._expiry_told or self._identity is None:
+            return
+        self._expiry_told = True
+        self._socket.send(messages.token_expiring(self._identity.expires_at - time.time()))
+
+    async def _authenticate(self, token: str) -> None:
+        """Look at the client's new token."""
+        identity, doorkeeper = self._identity, self._surroundings.doorkeeper
+        session = self._session
+        try:
+            if identity is None or doorkeeper is None:
+                actions = session.not_renewed(inbound.NO_AUTH, self._loop.time())
+            else:
+                self._identity = await doorkeeper.renew(identity, token)
+                self._expiry_told = True
+                expires_at = self._when(self._identity.expires_at)
+                actions = session.renewed(expires_at, self._loop.time())
+        except NotAllowed as denied:
+            self._socket.send(messages.error(denied.code, denied.message))
+            actions = session.close(CloseCode.NOT_ALLOWED, denied.code)
+        except Denied as denied:
+            actions = session.not_renewed(inbound.Rejected(denied.code, denied.message), self._loop.time())
+        except Unavailable:
+            actions = session.not_renewed(CANNOT_LOOK, self._loop.time())
+        except Exception:
+            log.exception("connection %s cannot look at a token", self.id)
+            actions = session.close(CloseCode.INTERNAL_ERROR, "internal error")
+        self._perform(actions)
+
+    def _when(self, unix_time: float) -> float:
+        """The same moment on the loop's clock."""
+        return self._loop.time() + unix_time - time.time()
 
     def _placed(self, body: bytes, position: Position) -> bytes:
         """The message with its position where the client wants it, or nowhere when that goes beside it."""
@@ -374,7 +451,8 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        task, self._task = self._task, None
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
+        for task in (self._task, self._renewal):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        self._task = self._renewal = None
         self._surroundings.on_gone(self)

@@ -83,7 +83,9 @@ class Hub:
                 if self._on_user_deleted is not None:
                     self._on_user_deleted()
             case commands.DISCONNECT:
-                self.close_user(user_id, CloseCode.NOT_ALLOWED, "disconnected by the host")
+                # Who has come back with a newer token by now stays.
+                revoked = [one for one in self.of(user_id) if one.is_revoked(command.revoked_before)]
+                self._close(revoked, CloseCode.NOT_ALLOWED, "disconnected by the host")
             case commands.DEVICE_REMOVED if device_id is not None:
                 self.close_device(user_id, device_id, CloseCode.NOT_ALLOWED, "this device was removed")
             case commands.DEVICE_REPLACED if device_id is not None and command.generation is not None:
@@ -93,12 +95,12 @@ class Hub:
 
     def close_user(self, user_id: str, code: CloseCode, reason: str) -> None:
         """Close every connection of a user."""
-        self._tell(self.of(user_id), lambda connection: connection.close(code, reason))
+        self._close(self.of(user_id), code, reason)
 
     def close_device(self, user_id: str, device_id: int, code: CloseCode, reason: str) -> None:
         """Close the connections of one device."""
         mine = [connection for connection in self.of(user_id) if connection.device_id == device_id]
-        self._tell(mine, lambda connection: connection.close(code, reason))
+        self._close(mine, code, reason)
 
     def replace_device(self, user_id: str, device_id: int, generation: int) -> None:
         """Close the connections of a device that are older than its newest one."""
@@ -108,7 +110,10 @@ class Hub:
             if connection.device_id == device_id and connection.generation < generation
         ]
         reason = "another connection of this device took over"
-        self._tell(older, lambda connection: connection.close(CloseCode.REPLACED, reason))
+        self._close(older, CloseCode.REPLACED, reason)
+
+    def _close(self, connections: Iterable[Connection], code: CloseCode, reason: str) -> None:
+        self._tell(connections, lambda connection: connection.close(code, reason))
 
     def _tell(self, connections: Iterable[Connection], do: Callable[[Connection], None]) -> None:
         for connection in connections:

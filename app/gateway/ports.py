@@ -1,7 +1,9 @@
 """What a connection needs of the rest of the service."""
 
-from typing import Protocol
+from collections.abc import MutableMapping
+from typing import Any, Protocol
 
+from app.core.identity import Identity
 from app.core.position import Position
 from app.core.reads import Begun, Page
 
@@ -70,6 +72,19 @@ class Receipts(Protocol):
         """Note that a connection ended with this row as the oldest that it had not acknowledged."""
 
 
+class Doorkeeper(Protocol):
+    """Where it is found out who somebody is."""
+
+    async def identify(self, scope: MutableMapping[str, Any], *, by_cookie: bool = False) -> Identity | None:
+        """Say who asks, by what an ASGI scope carries; None where nobody is asked for a token.
+
+        Raises Denied, and Unavailable while that cannot be found out. `by_cookie`: a cookie will do.
+        """
+
+    async def renew(self, identity: Identity, token: str) -> Identity:
+        """Say what a connection's new token makes of it; raises Denied and Unavailable."""
+
+
 class Devices(Protocol):
     """Where a device is looked up when it connects."""
 
@@ -78,3 +93,6 @@ class Devices(Protocol):
 
         Raises Unavailable while the database is away.
         """
+
+    async def is_registered(self, device_token: str) -> bool:
+        """Whether anybody has this device; raises Unavailable."""

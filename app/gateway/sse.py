@@ -20,6 +20,8 @@ PATH = "/realtime/events"
 RETRY_AFTER = 5
 """Seconds after which somebody refused for now may ask again."""
 
+CHALLENGE = b'Bearer realm="realtime", error="invalid_token"'
+
 FULL = Refusal(
     CloseCode.INTERNAL_ERROR, "unavailable", "This process takes no more connections; try again later."
 )
@@ -46,7 +48,7 @@ class SseEndpoint:
         if last_event_id is not None and last_event_id.startswith(FINAL):
             await _answer(send, 204, b"")
             return
-        admitted = await self._reception.admit(scope)
+        admitted = await self._reception.admit(scope, by_cookie=True)
         if isinstance(admitted, Guest):
             wishes = Wishes.parse(query(scope).get("position"), last_event_id=last_event_id)
             open_events = self._reception.connects(admitted, wishes, self._surroundings)
@@ -59,7 +61,8 @@ async def _refuse(scope: Message, send: Send, refusal: Refusal) -> None:
     error = messages.error(refusal.code, refusal.message, refusal.after_ms)
     lasting = STATUS.get(refusal.close_code)
     if lasting is not None:
-        await _answer(send, lasting, error)
+        challenge = ((b"www-authenticate", CHALLENGE),) if lasting == 401 else ()
+        await _answer(send, lasting, error, *challenge)
     else:
         status = 429 if refusal.close_code is CloseCode.TOO_MANY else 503
         await _ask_to_wait(scope, send, status, error, RETRY_AFTER)

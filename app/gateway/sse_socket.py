@@ -5,7 +5,8 @@ that came before it; where that cannot be seen, that the server has taken it.
 
 `EventSource` comes back by itself whenever a stream ends, for ever, and stops at any status but 200. So the
 answer begins with the first thing there is to say, and what ends a connection for good before that is a
-status. After that it is an id that begins with `FINAL`: the browser sends it back, and is told 204.
+status. After that it is an id that begins with `FINAL`: the browser sends it back, and is told 204. Only a
+token that expires ends a stream as if it might go on: where the page has renewed its cookie, it does.
 """
 
 import asyncio
@@ -139,7 +140,9 @@ class SseSocket:
         elif code == CloseCode.GOING_AWAY:
             self._write(retry_block(RETRY_NOW))
         else:
-            self._write(message_block(error, f"{FINAL}{code}" if status is not None else ""))
+            # After an expiry the browser comes back by itself, with a new cookie or to a 401.
+            is_final = status is not None and code != CloseCode.UNAUTHENTICATED
+            self._write(message_block(error, f"{FINAL}{code}" if is_final else ""))
         self._closing = True
         self._close_code = code
         self._begin_to_write(status or 200)

@@ -11,6 +11,8 @@ from app.gateway.connection import Surroundings
 from app.gateway.door import Door
 
 PATH = "/realtime/ws"
+SUBPROTOCOL = "mindvibe.v1"
+"""What is answered where it was offered; a browser offers its token beside it and must not get that back."""
 
 
 class WebSocketEndpoint:
@@ -38,7 +40,8 @@ class WebSocketEndpoint:
         if admitted is None:
             await _refuse(send, scope, 503, "This process takes no more connections; try again.", 5)
             return
-        await send({"type": "websocket.accept"})
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
         if isinstance(admitted, Guest):
             asked = query(scope)
             wishes = Wishes.parse(asked.get("position"), acks=asked.get("ack") == "1")

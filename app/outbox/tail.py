@@ -21,6 +21,7 @@ from datetime import timedelta
 
 import asyncpg
 
+from app.core import commands
 from app.core.commands import Command
 from app.core.messages import Message
 from app.core.position import Pass, Position
@@ -215,7 +216,7 @@ class Tail:
             if repeated and (row_id, created_at.timestamp()) in repeated:
                 continue
             if kind == "c":
-                self._outlet.obey(Command(label, user_id, ref, None if data is None else int(data)))
+                self._outlet.obey(_command(label, user_id, ref, data))
             else:
                 routed.setdefault(user_id, []).append(reads.message(row))
             self._recent.remember(row_id, created_at)
@@ -223,6 +224,16 @@ class Tail:
             self._outlet.route(user_id, messages, passing)
         if rows:
             self._position = passing.at(rows[-1][1])
+
+
+def _command(kind: str, user_id: str | None, device_id: int | None, detail: str | None) -> Command:
+    match kind:
+        case commands.DEVICE_REPLACED if detail is not None:
+            return Command(kind, user_id, device_id, generation=int(detail))
+        case commands.DISCONNECT if detail is not None:
+            return Command(kind, user_id, device_id, revoked_before=float(detail))
+        case _:
+            return Command(kind, user_id, device_id)
 
 
 def _line(error: BaseException) -> str:

@@ -9,13 +9,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.store import erasure, processes, retention
+from app.store import erasure, processes, retention, tickets
 from app.store.database import Database
 from app.store.retention import Sweep
 
 log = logging.getLogger(__name__)
 
 DAY = 86400.0
+TICKETS = 10_000
+"""How many old tickets go in one round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,14 @@ class Purge:
         )
         self._database = database
         self._silent_for = ages.processes
+        self._pause = pause
         self._sweeps = Sweeps(database, sweeps, pause=pause)
 
     async def run(self) -> None:
         """Purge once."""
         async with self._database.driver() as connection:
             await processes.forget_silent(connection, self._silent_for)
+            await tickets.purge(connection, TICKETS)
         if purged := await self._sweeps.run():
             log.info("%s rows were kept long enough and are gone", purged)
 

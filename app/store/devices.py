@@ -87,6 +87,14 @@ async def find(connection: asyncpg.Connection, user_id: str, device_token: str) 
     return None if row is None else _known(row)
 
 
+async def is_registered(connection: asyncpg.Connection, device_token: str) -> bool:
+    """Whether anybody has a device with this token."""
+    there: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM users_devices WHERE device_token = $1)", device_token
+    )
+    return there
+
+
 async def register(
     database: Database,
     user_id: str,

@@ -30,7 +30,10 @@ _EVENT = (
     f" r.created_at, {EVENT_MARKS} AS ref"
 )
 _SYNC = "'s' AS kind, r.id, r.xid, r.user_id, r.action_type, r.payload::text, r.created_at, r.device_id"
-_COMMAND = "'c' AS kind, r.id, r.xid, r.user_id, r.kind, r.detail ->> 'generation', r.created_at, r.device_id"
+_COMMAND = (
+    "'c' AS kind, r.id, r.xid, r.user_id, r.kind,"
+    " coalesce(r.detail ->> 'generation', r.detail ->> 'revoked_before'), r.created_at, r.device_id"
+)
 
 # Rows restored from another cluster can have xids of the future; until `adopt_foreign_rows` has seen to
 # them, no reader may take them for unseen again and again.
@@ -109,6 +112,14 @@ def _user_parts(overlap: str | None) -> str:
     )
 
 
+def revoked_before(user_id: str) -> str:
+    """When a user was last disconnected or deleted, in unix seconds; tokens of before then are void."""
+    return f"""(
+        SELECT max(coalesce((c.detail ->> 'revoked_before')::float8, extract(epoch FROM c.created_at)))
+        FROM realtime_commands AS c
+        WHERE c.user_id = {user_id} AND c.kind IN ('user_deleted', 'disconnect'))"""
+
+
 def _first_page(parts: str, extra: str, *, commands: bool) -> str:
     return f"""
 WITH {_HEAD}, unseen AS MATERIALIZED ({parts}
@@ -137,6 +148,7 @@ _PURGED_THROUGH = """
                        FROM realtime_retention)"""
 _USER_FACTS = f"""json_build_object(
     'erased', realtime_user_erased($8), {_PURGED_THROUGH},
+    'revoked_before', {revoked_before("$8")},
     'tried', EXISTS (SELECT FROM realtime_redeliveries WHERE user_id = $8)
              OR EXISTS (SELECT FROM realtime_dead_letters WHERE user_id = $8),
     'ancestors', (SELECT json_agg(system_identifier) FROM realtime_ancestors),

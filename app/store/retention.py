@@ -192,9 +192,16 @@ PURGE_COMMANDS = Sweep(
     _sweep(
         "realtime_commands",
         old=f"r.created_at < {_BEFORE}",
-        # While a deleted user has rows, or could, the command is what keeps them from being delivered.
-        wanted=f"""(r.created_at < {_BEFORE} AND (r.kind <> 'user_deleted'
-                    OR (r.detail -> 'erased') IS NOT NULL
+        # While a deleted user has rows, or could, the command is what keeps them from being delivered. A
+        # user's last disconnection stays for good: nobody knows how long an older token would be taken.
+        wanted=f"""(r.created_at < {_BEFORE} AND (r.kind NOT IN ('user_deleted', 'disconnect')
+                    OR r.kind = 'disconnect' AND EXISTS (
+                        SELECT FROM realtime_commands AS n WHERE n.user_id = r.user_id AND n.id > r.id
+                        AND coalesce((n.detail ->> 'revoked_before')::float8,
+                                     extract(epoch FROM n.created_at))
+                            >= (r.detail ->> 'revoked_before')::float8
+                        AND n.kind IN ('user_deleted', 'disconnect') OFFSET 0)
+                    OR r.kind = 'user_deleted' AND (r.detail -> 'erased') IS NOT NULL
                     AND CASE WHEN EXISTS (SELECT FROM realtime_events AS e
                                           WHERE e.user_id = r.user_id OFFSET 0)
                              THEN NOT realtime_user_erased(r.user_id) ELSE true END))""",

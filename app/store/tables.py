@@ -13,10 +13,12 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     String,
@@ -227,6 +229,20 @@ realtime_redeliveries = Table(
     Index(
         "realtime_redeliveries_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")
     ),
+)
+
+realtime_tickets = Table(
+    "realtime_tickets",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("user_id", String(255), nullable=False),
+    Column("issued_at", Double),  # of the token, in unix seconds
+    Column("expires_at", Double, nullable=False),
+    Column("single_use", Boolean, nullable=False),
+    Column("good_until", DateTime(timezone=True), nullable=False),
+    _time("created_at", "clock_timestamp()"),
+    Index("realtime_tickets_good_until", "good_until"),
+    Index("realtime_tickets_user", "user_id"),
 )
 
 realtime_incarnation = Table(

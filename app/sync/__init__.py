@@ -7,5 +7,5 @@
 Concurrency   everything runs in its request's task. One that waits holds its place and nothing else.
 Never         reading changes anything; an ack marks a row of another user or moves a position back; an
               upload's bad item fails the others; the host waits for an upload longer than half a second.
-May import    app.store, app.http, app.telemetry, app.core. It reads by what bootstrap hands it.
+May import    app.auth, app.store, app.http, app.telemetry, app.core. It reads by what bootstrap hands it.
 """

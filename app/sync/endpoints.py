@@ -1,13 +1,15 @@
 """`/realtime/sync`: read what is new, acknowledge it, upload actions."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
+from app.auth.caller import REFUSALS, Caller, caller
+from app.auth.doorkeeper import Doorkeeper
 from app.core.position import Position
 from app.core.reads import Interrupted, Unavailable, UserErased
 from app.core.token import TokenError, decode, encode
@@ -34,14 +36,16 @@ class Sync:
     uploads: Uploads
 
 
-def router(sync: Callable[[], Sync]) -> APIRouter:
+def router(sync: Callable[[], Sync], doorkeeper: Callable[[], Doorkeeper]) -> APIRouter:
     """The sync endpoints."""
-    routes = APIRouter(prefix="/realtime/sync", tags=["sync"])
+    who_calls = Depends(caller(doorkeeper))
+    routes = APIRouter(prefix="/realtime/sync", tags=["sync"], responses=REFUSALS)
 
     @routes.get("", response_model=Synced, responses={403: {}, 404: {}, 429: {}, 503: {}})
     async def read(
         request: Request,
-        user_id: Annotated[UserId, Query()],
+        calling: Annotated[Caller, who_calls],
+        user_id: Annotated[UserId | None, Query()] = None,
         device_token: Annotated[DeviceToken | None, Query()] = None,
         x_device_token: Annotated[DeviceToken | None, Header()] = None,
         position: Annotated[str | None, Query(description="The `next` of the last answer.")] = None,
@@ -51,10 +55,12 @@ def router(sync: Callable[[], Sync]) -> APIRouter:
         ] = 0.0,
     ) -> Response:
         """Get what is new after a position; without one, what the device has not had. Changes nothing."""
-        asked = Asked(user_id, device_token or x_device_token, Wishes.parse(position), limit)
-        with _problems_told():
+        device = device_token or x_device_token
+        asked = Asked(calling.acts_for(user_id), device, Wishes.parse(position), limit)
+        async with _problems_told(sync().devices, calling, device):
             if wait:
                 answer = await sync().polling.answer_within(wait, asked, request.receive)
+                await calling.still_allowed()
             else:
                 answer = await sync().polling.answer(asked)
         return Response(
@@ -62,32 +68,37 @@ def router(sync: Callable[[], Sync]) -> APIRouter:
         )
 
     @routes.post("/ack", responses={403: {}, 404: {}, 409: {}, 503: {}})
-    async def acknowledge(ack: Ack) -> Acknowledged:
+    async def acknowledge(ack: Ack, calling: Annotated[Caller, who_calls]) -> Acknowledged:
         """Say what was processed: everything up to `position`, and the messages of `ids`."""
+        user_id = calling.acts_for(ack.user_id, "body")
         position = None if ack.position is None else _position(ack.position)
-        with _problems_told():
-            who = await look_up(sync().devices, ack.user_id, ack.device_token)
+        async with _problems_told(sync().devices, calling, ack.device_token):
+            who = await look_up(sync().devices, user_id, ack.device_token)
             return Acknowledged(marked=await sync().acks.take(who, position, ack.ids))
 
     @routes.post("", responses={404: {}, 503: {}})
-    async def upload(upload: Upload) -> Uploaded:
+    async def upload(upload: Upload, calling: Annotated[Caller, who_calls]) -> Uploaded:
         """Upload actions for the user's other devices and the application; safe to be repeated."""
-        with _problems_told():
-            who = await look_up(sync().devices, upload.user_id, upload.device_token)
+        user_id = calling.acts_for(upload.user_id, "body")
+        async with _problems_told(sync().devices, calling, upload.device_token):
+            who = await look_up(sync().devices, user_id, upload.device_token)
             if who.device_id is None:
                 raise UnknownDevice
-            results = await sync().uploads.take(upload.user_id, who.device_id, upload.actions)
+            results = await sync().uploads.take(user_id, who.device_id, upload.actions)
         return Uploaded(results=[ActionResult.model_validate(result) for result in results])
 
     return routes
 
 
-@contextmanager
-def _problems_told() -> Iterator[None]:
+@asynccontextmanager
+async def _problems_told(devices: Devices, calling: Caller, device_token: str | None) -> AsyncIterator[None]:
     """Answer what can go wrong."""
     try:
         yield
-    except (UnknownDevice, UserGone):
+    except (UnknownDevice, UserGone) as error:
+        if isinstance(error, UnknownDevice) and await _is_anothers(devices, calling, device_token):
+            message = "This device is registered for another user; register it for yours."
+            raise problem(403, "not_allowed", message) from None
         message = "This device is not registered for this user; register it with POST /realtime/devices."
         raise problem(404, "unknown_device", message) from None
     except UserErased:
@@ -99,6 +110,16 @@ def _problems_told() -> Iterator[None]:
         message = "Too many requests wait already; ask again without wait, or later."
         raise problem(status, "too_many_waiting", message, RETRY_AFTER) from None
     except (Unavailable, Interrupted):
+        raise unavailable() from None
+
+
+async def _is_anothers(devices: Devices, calling: Caller, device_token: str | None) -> bool:
+    """Whether a device that is not the caller's has somebody else; nobody is told who has no token."""
+    if calling.identity is None or device_token is None:
+        return False
+    try:
+        return await devices.is_registered(device_token)
+    except Unavailable:
         raise unavailable() from None
 
 

@@ -42,6 +42,9 @@ class Devices(Protocol):
     async def find(self, user_id: str, device_token: str) -> KnownDevice | None:
         """Look a device up and leave it as it is; raises Unavailable."""
 
+    async def is_registered(self, device_token: str) -> bool:
+        """Whether anybody has this device; raises Unavailable."""
+
 
 class Receipts(Protocol):
     """Where what could not be marked at once is marked later."""

@@ -10,6 +10,7 @@ from app.sync.actions import LARGEST_PAYLOAD
 from app.sync.reading import MOST_MESSAGES
 
 MOST_ACTIONS = 100
+WHOSE = "Whose token it is, where one is asked for."
 
 _STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -30,7 +31,7 @@ class Ack(BaseModel):
 
     model_config = _STRICT
 
-    user_id: UserId
+    user_id: UserId | None = Field(default=None, description=WHOSE)
     device_token: DeviceToken | None = None
     position: str | None = None
     ids: Annotated[list[Annotated[int, Field(ge=1, lt=1 << 63)]], Field(max_length=MOST_MESSAGES)] = []
@@ -47,7 +48,7 @@ class Upload(BaseModel):
 
     model_config = _STRICT
 
-    user_id: UserId
+    user_id: UserId | None = Field(default=None, description=WHOSE)
     device_token: DeviceToken
     actions: Annotated[list[Any], Field(max_length=MOST_ACTIONS)] = Field(
         description="Each is `{key, action_type, payload}`: a key of the client's own, which makes it safe "

@@ -203,7 +203,7 @@ async def test_the_image_can_migrate_and_serve_and_knows_its_health(
 ) -> None:
     """The commands of compose and Dockerfile work from that directory; so does the health check."""
     port = str(free_port())
-    variables = {**environment(empty_database.url), "ENVIRONMENT": "production"}
+    variables = {**environment(empty_database.url), "ENVIRONMENT": "production", "JWT_SECRET": "x" * 32}
     migration = shell(shlex.join(services["migrate"]["command"]), variables, cwd=laid_out)
     assert migration.returncode == 0, migration.stderr
     command = " ".join(json.loads(one("CMD"))).replace("8002", port).replace("0.0.0.0", "127.0.0.1")

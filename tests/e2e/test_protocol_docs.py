@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 from app.admin.schemas import MOST_LETTERS
-from app.core import acks, inbound, token
+from app.auth import tickets, tokens
+from app.core import acks, expiry, inbound, token
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits
 from app.core.position import Lost
@@ -68,6 +69,9 @@ def fixed() -> dict[str, Any]:
         "kept of a nack's `reason`": redeliveries.LONGEST_DETAIL,
         "times that: closed with 1009": frames.SKIP_FACTOR,
         "`bad messages` a minute": inbound.Guard.PATIENCE,
+        "a token": tokens.LONGEST,
+        "`notice given` before it expires": expiry.NOTICE,
+        "`ticket's life`": tickets.LIFETIME,
         "SSE `retry:`": sse_socket.RETRY,
         "SSE `retry:` of a leaving process": sse_socket.RETRY_NOW,
         "SSE `retry:` of a refusal": (sse.RETRY_AFTER * 1000, sse.RETRY_AFTER * 2000),
@@ -98,7 +102,7 @@ def number(cell: str) -> Any:
 
 def codes_said() -> set[str]:
     """Every error code that the code can tell, whoever tells it."""
-    place = {"Turned": 1, "Rejected": 0, "Refusal": 1, "problem": 1, "error": 0}
+    place = {"Turned": 1, "Rejected": 0, "Refusal": 1, "problem": 1, "error": 0, "BadCredentials": 0}
     said: set[str] = set()
     for path in (ROOT / "app").rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -269,7 +273,7 @@ def test_every_message_of_a_client_is_understood() -> None:
     ]
 
     assert [said for _, said in understood] == [
-        *[inbound.Ping()] * 4, inbound.Ack(1), inbound.Nack(1, "…"), inbound.NO_AUTH
+        *[inbound.Ping()] * 4, inbound.Ack(1), inbound.Nack(1, "…"), inbound.Auth("…")
     ]  # fmt: skip
 
 
@@ -289,7 +293,7 @@ def test_the_endpoints_take_and_answer_what_is_written() -> None:
     paths = {
         path: each
         for path, each in schema["paths"].items()
-        if re.search("/(sync|devices|dead-letters)", path)
+        if re.search("/(sync|devices|tickets|dead-letters)", path)
     }
     described = {}
     for path, methods in paths.items():

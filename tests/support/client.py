@@ -10,13 +10,14 @@ import json
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
+from websockets.typing import Subprotocol
 
 from tests.support.inbox import Event, Inbox
 from tests.support.server import PATIENCE
@@ -48,6 +49,11 @@ class Client(Inbox):
     def end(self) -> str | None:
         """How it ended; None while it stands."""
         return None if self.close_code is None else f"closed with {self.close_code}"
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The one of those offered that the server took."""
+        return self._connection.subprotocol
 
     async def send(self, message: str | bytes) -> None:
         """Send a message as it is."""
@@ -93,13 +99,20 @@ class Client(Inbox):
         return sum(message["type"] == "pong" for message in self.messages)
 
 
-async def open_client(address: Address, headers: dict[str, str] | None = None, /, **query: str) -> Client:
+async def open_client(
+    address: Address,
+    headers: dict[str, str] | None = None,
+    /,
+    subprotocols: Sequence[str] = (),
+    **query: str,
+) -> Client:
     """Connect as a user with the `websockets` library; raises InvalidStatus when refused before the accept."""
     url = "ws://{}:{}{}".format(*address, target(**query))
     return Client(
         await connect(
             url,
             additional_headers=headers,
+            subprotocols=[Subprotocol(one) for one in subprotocols] or None,
             proxy=None,
             compression=None,
             open_timeout=PATIENCE,

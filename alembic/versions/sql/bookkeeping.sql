@@ -59,6 +59,20 @@ CREATE INDEX IF NOT EXISTS realtime_redeliveries_user ON @schema@.realtime_redel
 CREATE INDEX IF NOT EXISTS realtime_redeliveries_due ON @schema@.realtime_redeliveries (next_attempt_at)
     WHERE next_attempt_at IS NOT NULL;
 
+-- What stands for a token where none can be sent: for 30 seconds and one use, or as a cookie for as long as the token.
+CREATE TABLE IF NOT EXISTS @schema@.realtime_tickets (
+    hash bytea PRIMARY KEY,
+    user_id varchar(255) NOT NULL,
+    -- When the token was issued and expires, in unix seconds as the token says it.
+    issued_at double precision,
+    expires_at double precision NOT NULL,
+    single_use boolean NOT NULL,
+    good_until timestamptz NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX IF NOT EXISTS realtime_tickets_good_until ON @schema@.realtime_tickets (good_until);
+CREATE INDEX IF NOT EXISTS realtime_tickets_user ON @schema@.realtime_tickets (user_id);
+
 -- Unlogged on purpose: whatever may give a transaction id out twice (a crash, a promotion, a rewind) empties it.
 CREATE UNLOGGED TABLE IF NOT EXISTS @schema@.realtime_incarnation (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),

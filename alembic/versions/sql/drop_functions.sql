@@ -13,6 +13,7 @@ DROP FUNCTION IF EXISTS
     @schema@.realtime_erase(integer, bigint),
     @schema@.realtime_may_see(bigint[]),
     @schema@.realtime_user_erased(text),
+    @schema@.realtime_disconnect(text, timestamptz),
     @schema@.realtime_publish(text, text, jsonb, text, text, jsonb),
     @schema@.realtime_wake(text, text),
     @schema@.realtime_timestamp(timestamp),

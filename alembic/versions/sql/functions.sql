@@ -130,6 +130,36 @@ BEGIN
 END
 $$;
 
+-- Close all connections of a user, on every process, and let in no token that was issued before: by default before
+-- now. Issuers count whole seconds, so a token of that very second may be the user's next one and is let in; to keep
+-- that out too, give a time a second from now. Raises 22023 for a time that is none, or is far from now.
+CREATE OR REPLACE FUNCTION @schema@.realtime_disconnect(
+    user_id text, revoked_before timestamptz DEFAULT clock_timestamp()
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = @schema@, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    rung boolean;
+BEGIN
+    IF user_id IS NULL OR length(user_id) NOT BETWEEN 1 AND 255 THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'realtime_disconnect: user_id must have 1 to 255 characters',
+            HINT = 'Pass the id of the user who is to be disconnected, as in users.id.';
+    END IF;
+    IF revoked_before IS NULL OR NOT isfinite(revoked_before)
+       OR revoked_before > clock_timestamp() + interval '1 hour' THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'realtime_disconnect: revoked_before must be a time, at most an hour from now',
+            HINT = 'Leave it out: tokens that were issued before now are let in no longer.';
+    END IF;
+    INSERT INTO @schema@.realtime_commands (kind, user_id, detail)
+    VALUES ('disconnect', user_id, jsonb_build_object('revoked_before', date_part('epoch', revoked_before)));
+    rung := @schema@.realtime_wake('realtime_events', user_id);
+END
+$$;
+
 -- Whether the user was deleted and has not come back under the same id.
 CREATE OR REPLACE FUNCTION @schema@.realtime_user_erased(user_id text) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER
@@ -191,7 +221,7 @@ DECLARE
 BEGIN
     removed := 0;
     FOR gone IN
-        SELECT c.id, c.user_id, (c.detail ->> 'visited_in')::xid8 AS visited_in
+        SELECT c.id, c.user_id, c.created_at, (c.detail ->> 'visited_in')::xid8 AS visited_in
         FROM @schema@.realtime_commands c
         WHERE c.kind = 'user_deleted' AND (c.detail -> 'erased') IS NULL AND c.user_id IS NOT NULL
           AND c.id > after_id
@@ -236,6 +266,17 @@ BEGIN
             LIMIT batch - removed FOR UPDATE SKIP LOCKED
         )
         DELETE FROM @schema@.realtime_redeliveries r USING doomed WHERE r.id = doomed.id;
+        GET DIAGNOSTICS now_removed = ROW_COUNT;
+        removed := removed + now_removed;
+
+        WITH doomed AS (
+            SELECT t.hash FROM @schema@.realtime_tickets t
+            WHERE t.user_id = gone.user_id
+              AND (t.created_at < gone.created_at
+                   OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
+            LIMIT batch - removed FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM @schema@.realtime_tickets t USING doomed WHERE t.hash = doomed.hash;
         GET DIAGNOSTICS now_removed = ROW_COUNT;
         removed := removed + now_removed;
 
@@ -549,6 +590,7 @@ REVOKE ALL ON FUNCTION
     @schema@.realtime_timestamp(timestamp),
     @schema@.realtime_wake(text, text),
     @schema@.realtime_publish(text, text, jsonb, text, text, jsonb),
+    @schema@.realtime_disconnect(text, timestamptz),
     @schema@.realtime_user_erased(text),
     @schema@.realtime_may_see(bigint[]),
     @schema@.realtime_erase(integer, bigint),

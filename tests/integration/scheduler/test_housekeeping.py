@@ -300,14 +300,20 @@ class TestPurge:
     async def test_commands_go_after_a_month_but_not_while_they_keep_rows_from_being_delivered(
         self, host: asyncpg.Connection, pool: Pool
     ) -> None:
-        """The deletion of a user who may have rows yet stays, and one of a user for whom some were written since."""
+        """The deletion of a user who may have rows yet stays, and one of a user for whom some were written since.
+
+        So does what voids the most tokens of a user: nobody knows for how long those would be taken.
+        """
         await host.execute(
             "INSERT INTO realtime_commands (kind, user_id, created_at, detail)"
             " SELECT kind, user_id, now() - make_interval(days => days), detail::jsonb"
-            " FROM (VALUES ('disconnect', 'a', 31, NULL), ('user_deleted', 'erased', 31, '{\"erased\": true}'),"
+            " FROM (VALUES ('disconnect', 'a', 31, '{\"revoked_before\": 1}'),"
+            " ('user_deleted', 'erased', 31, '{\"erased\": true}'),"
             " ('user_deleted', 'visited', 31, '{\"visited_in\": \"3\"}'), ('user_deleted', 'new', 31, NULL),"
             " ('user_deleted', 'written for', 31, '{\"erased\": true}'),"
-            " ('user_deleted', 'returned', 31, '{\"erased\": true}'), ('disconnect', 'b', 29, NULL))"
+            " ('user_deleted', 'returned', 31, '{\"erased\": true}'), ('disconnect', 'b', 29, NULL),"
+            " ('disconnect', 'c', 31, '{\"revoked_before\": 2}'), ('disconnect', 'c', 31, '{\"revoked_before\": 1}'),"
+            " ('disconnect', 'c', 31, '{\"revoked_before\": 3}'), ('disconnect', 'c', 31, '{\"revoked_before\": 2}'))"
             " AS old (kind, user_id, days, detail)"
         )
         await add_user(host, "returned")
@@ -317,7 +323,7 @@ class TestPurge:
         await Purge(pool, AGES).run()
 
         rest = await host.fetch("SELECT user_id FROM realtime_commands ORDER BY id")
-        assert [row["user_id"] for row in rest] == ["visited", "new", "written for", "b"]
+        assert [row["user_id"] for row in rest] == ["a", "visited", "new", "written for", "b", "c", "c"]
 
     async def test_rows_that_somebody_holds_are_passed_over_and_go_the_next_time(
         self, host: asyncpg.Connection, database: Database, pool: Pool
