@@ -18,6 +18,7 @@ import asyncpg
 
 from app.core.commands import Command
 from app.core.flight import Limits, Pace
+from app.core.identity import Identity
 from app.core.messages import Message
 from app.core.position import Pass, Position
 from app.core.rate import Load
@@ -274,8 +275,9 @@ class Rig:
         device: Device | None = None,
         mute: bool = False,
         position: str | None = None,
+        identity: Identity | None = None,
     ) -> Peer:
-        """Connect as a user, with a device and the parameter `position` where they are given."""
+        """Connect as a user, with a device, the parameter `position` and a token where they are given."""
         peer = Peer(mute=mute)
         surroundings = Surroundings(
             archive=self.archive,
@@ -286,7 +288,9 @@ class Rig:
             on_gone=self.hub.remove,
         )
         wishes = Wishes.parse(position)
-        peer.connection = Connection(len(self.peers) + 1, user_id, device, peer, surroundings, wishes)
+        peer.connection = Connection(
+            len(self.peers) + 1, user_id, device, peer, surroundings, wishes, identity
+        )
         self.peers.append(peer)
         self.hub.add(peer.connection)
         peer.connection.open()
