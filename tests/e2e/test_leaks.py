@@ -13,8 +13,10 @@ import httpx2
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from app.auth.credentials import COOKIE
 from tests.e2e.conftest import Connect, Listen, aside
 from tests.support import host as app
+from tests.support import issuer, stream
 from tests.support.client import open_client, raw_client, target
 from tests.support.postgres import Database
 from tests.support.roles import as_service
@@ -90,7 +92,7 @@ async def over_websockets(server: Server, host: asyncpg.Connection, marks: Marks
         {
             "X-Device-Token": marks["a header's device token"],
             "Authorization": f"Bearer {marks.jwt('an authorization')}",
-            "Cookie": f"realtime_ticket={marks['a cookie']}",
+            "Cookie": f"{COOKIE}={marks['a cookie']}",
         },
     )
     assert client.messages[0]["type"] == "error"
@@ -168,7 +170,7 @@ async def over_http(server: Server, host: asyncpg.Connection, marks: Marks, list
     async with httpx2.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
         headers = {
             "Authorization": f"Bearer {marks.jwt('a request')}",
-            "Cookie": f"realtime_ticket={marks['a request cookie']}",
+            "Cookie": f"{COOKIE}={marks['a request cookie']}",
         }
         for body in (
             {**token, "platform": "ios"},
@@ -297,3 +299,77 @@ async def test_the_description_of_the_endpoints_has_no_example_that_could_be_tak
     assert examples
     for word in ("token", "ticket", "position", "eyJ", "secret"):
         assert word not in json.dumps(examples), word
+
+
+async def test_no_token_that_is_good_or_nearly_so_is_ever_printed(
+    house: Database, host: asyncpg.Connection, marks: Marks, tmp_path: Path
+) -> None:
+    """Of users and of operators, in every way to give one; tickets, cookies, and what they are signed with."""
+    file = tmp_path / "log.json"
+    file.write_text(json.dumps(EVERYTHING))
+    secret, office = marks["the issuer's secret"] * 2, marks["the operators' token"] * 2
+    server = Server(
+        as_service(house),
+        "--log-config",
+        str(file),
+        pythonasynciodebug=1,
+        jwt_secret=secret,
+        service_token=office,
+    )
+    user = await app.add_user(host)
+    try:
+        await server.healthy()
+        for what, jwt in {
+            "a good token": issuer.token(user, key=secret),
+            "an old token": issuer.token(user, key=secret, exp=1),
+            "a forged token": issuer.token(user, key=issuer.OTHER_SECRET),
+            "somebody else's": issuer.token("somebody", key=secret),
+            "rubbish for a token": marks.jwt("rubbish inside a token"),
+        }.items():
+            marks.texts[what] = jwt
+            marks.texts[f"the claims of {what}"] = jwt.split(".")[1]
+            bearer = {"Authorization": f"Bearer {jwt}"}
+            ticket = await server.request("POST", "/realtime/tickets", headers=bearer)
+            cookie = await server.request(
+                "POST", "/realtime/tickets", params={"as": "cookie"}, headers=bearer
+            )
+            if ticket.status_code == 201:
+                marks.texts["a ticket"] = ticket.json()["ticket"]
+                marks.texts["a cookie"] = cookie.cookies[COOKIE]
+                for _ in range(2):
+                    await (await open_client(server.address, ticket=marks["a ticket"])).vanish()
+            for headers in (bearer, {"Cookie": f"{COOKIE}={marks['a cookie']}"}, {"X-Token": jwt}):
+                one = await stream.request(server.address, f"{stream.PATH}?user_id={user}", headers=headers)
+                await one.until(lambda this: this.messages or this.ended)
+                await one.vanish()
+                await server.request("GET", "/realtime/sync", headers=headers, params={"user_id": user})
+                await server.request("GET", "/realtime/dead-letters", headers=headers)
+            client = await open_client(server.address, subprotocols=("mindvibe.v1", f"bearer.{jwt}"))
+            await client.until(lambda this: this.messages)
+            if client.messages[0]["type"] == "connected":
+                await client.send(json.dumps({"type": "auth", "token": jwt}))
+                await client.send(json.dumps({"type": "auth", "token": marks["no token"]}))
+                await client.until(lambda this: len(this.messages) == 3)
+            await client.vanish()
+            for name in ("token", "jwt", "access_token", "ticket"):
+                await (await open_client(server.address, user_id=user, **{name: jwt})).vanish()
+        await server.request("GET", "/realtime/dead-letters", headers={"Authorization": f"Bearer {office}"})
+        await host.execute("ALTER TABLE realtime_tickets RENAME TO away")
+        broken = await server.request(
+            "POST", "/realtime/tickets", headers={"Authorization": f"Bearer {marks['a good token']}"}
+        )
+        with contextlib.suppress(InvalidStatus):
+            await (await open_client(server.address, ticket=marks["a ticket"])).vanish()
+        await host.execute("ALTER TABLE away RENAME TO realtime_tickets")
+        health = await server.health()
+        server.send_signal()
+        await server.ended()
+        log = server.log
+    finally:
+        server.end()
+
+    assert broken.status_code == 500
+    assert marks.found_in(broken.text + json.dumps(health)) == {}
+    assert len(marks.texts) > 14
+    assert "Traceback" in log, "what broke is written down"
+    assert marks.found_in(log) == {}

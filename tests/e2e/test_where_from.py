@@ -8,6 +8,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.e2e.conftest import Connect, Listen, StartServer
 from tests.support.client import open_client, raw_client, target
+from tests.support.issuer import SECRET, token
 from tests.support.postgres import Database
 from tests.support.server import Server
 
@@ -239,3 +240,37 @@ async def test_a_url_as_long_as_is_allowed_is_fine(server: Server, connect: Conn
 
     assert client.messages[0]["reason"] == "malformed", "a position that is none"
     assert httpx2.codes.is_success((await server.get("/realtime/ready")).status_code)
+
+
+# ---- once everybody is asked for a token
+
+
+async def test_with_tokens_only_our_own_pages_may_unless_others_are_listed(
+    house: Database, start_server: StartServer
+) -> None:
+    """A good token does not help a foreign page; CORS is for nobody, and `*` keeps the service from starting."""
+    server = start_server(house.url, jwt_secret=SECRET)
+    await server.ready()
+    good = {"Authorization": f"Bearer {token('ada')}"}
+    own = origin(f"http://127.0.0.1:{server.port}")
+
+    answer = await refused(server, {**good, **origin("https://evil.example")})
+    stream = await server.request(
+        "GET", "/realtime/events", headers={**good, **origin("https://evil.example")}
+    )
+    clients = [await open_client(server.address, {**good, **page}) for page in (own, {})]
+    for client in clients:
+        await client.until(lambda one: one.messages)
+    health = await server.request("GET", "/realtime/health", headers=origin("https://evil.example"))
+    anyone = Server(house.url, jwt_secret=SECRET, allowed_origins="*")
+    status, log = await anyone.ended(), anyone.log
+    anyone.end()
+
+    assert (answer.status_code, stream.status_code) == (403, 403)
+    assert [client.messages[0]["type"] for client in clients] == ["connected", "connected"]
+    assert "access-control-allow-origin" not in health.headers
+    assert health.json()["clients"]["origins"] == []
+    assert status != 0
+    assert "ALLOWED_ORIGINS" in log
+    for client in clients:
+        await client.close()
