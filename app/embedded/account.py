@@ -6,6 +6,7 @@ account is created. Under any other account they simply run.
 
 import os
 import pwd
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from app.embedded.errors import EmbeddedError
 
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,15 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end as `account`, in a session of its own; `timeout` in seconds.
 
-    The session keeps a Ctrl-C at the terminal away from it. It gets a small environment: PGPORT, PGDATA
+    A Ctrl-C at the terminal waits until the program has ended: half a start would leave a server that
+    nobody stops, and half a stop one that runs on. It gets a small environment: PGPORT, PGDATA
     and their kind would change what a server does, and secrets are none of its business. Raises
     EmbeddedError when it cannot be run at all or takes too long; its exit status is the caller's to read.
     """
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    # Held back in the program, too: before it has its session, a signal to the group would end it.
+    # In a process of several threads another one may take the signal; a raising handler is then too early.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
         return subprocess.run(  # noqa: S603 - commands are built from found binaries, never from input
             [str(part) for part in command],
@@ -89,6 +95,8 @@ def run(
     except OSError as error:
         who = "" if account is None else f" as {account.name}"
         raise EmbeddedError(f"cannot run {command[0]}{who}: {error.strerror}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def can_enter(account: Account | None, directory: Path) -> bool:

@@ -384,3 +384,26 @@ class TestRoot:
         assert await ask(again.stdout.readline().strip(), "SELECT seven FROM kept") == 7
         leave(again)
         assert processes_of(folder) == []
+
+
+INTERRUPTED = """
+import pathlib, signal, sys
+from app.embedded.account import run
+ended = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGINT, lambda *_: print(ended.exists()))
+# The delay only gives a signal that does not wait the time to be seen.
+print(run(["/bin/sh", "-c", 'kill -INT "$PPID"; sleep 0.2; : > "$1"', "sh", ended], None).returncode)
+"""
+
+
+def test_a_signal_waits_until_the_program_that_runs_has_ended(tmp_path: Path) -> None:
+    """So that nothing is left half started or half stopped by a Ctrl-C."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, tmp_path / "ended"],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout.split() == ["True", "0"]
