@@ -1,7 +1,7 @@
 """The demo's child processes: the migrations, and the real server under uvicorn.
 
 Both run in sessions of their own, so that a Ctrl-C at the terminal reaches the demo only, which then
-stops them in order.
+stops them in order. Between the start of a child and the block that ends it no signal raises; see `stops`.
 """
 
 import errno
@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from demo.options import ROOT, DemoError, child_environment, command_line
+from demo.stops import POLL, Stops
 
 START_TIMEOUT = 30.0
 """Seconds until the server has to be ready."""
 STOP_TIMEOUT = 25.0
-"""Seconds until it has to be gone; its own drain takes at most 11."""
-POLL = 0.05
+"""Seconds until a child has to be gone; the server's own drain takes at most 11."""
 LAST_LINES = 5
 
 
@@ -58,20 +58,14 @@ def require_up(port: int) -> None:
         )
 
 
-def migrate(folder: Path) -> None:
-    """Run `alembic upgrade head` on the embedded database of `folder`; raises DemoError."""
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", "head"],
-        check=False,
-        cwd=ROOT,
-        env=child_environment(folder),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-    )
-    if done.returncode != 0:
-        raise DemoError(f"`alembic upgrade head` failed: {_last_lines(done.stderr)}")
+def migrate(folder: Path, stops: Stops) -> None:
+    """Run `alembic upgrade head` on the embedded database of `folder`; raises DemoError and Stopped."""
+    log = folder / "alembic.log"
+    with _child(folder, log, "alembic", "upgrade", "head") as process:
+        while not _has_ended(process, stops):
+            time.sleep(POLL)
+    if process.returncode != 0:
+        raise DemoError(f"`alembic upgrade head` failed: {_last_lines(log)}")
 
 
 class Server:
@@ -82,39 +76,37 @@ class Server:
         self._port = port
         self._log = log
 
-    def wait_until_up(self) -> None:
-        """Return when it takes traffic; raises DemoError when it does not."""
+    def wait_until_up(self, stops: Stops) -> None:
+        """Return when it takes traffic; raises DemoError when it does not, and Stopped."""
         deadline = time.monotonic() + START_TIMEOUT
         while not is_up(self._port):
-            if self._process.poll() is not None:
-                said = _last_lines(self._log.read_text(errors="replace"))
-                raise DemoError(f"the server did not start: {said}")
+            if _has_ended(self._process, stops):
+                raise DemoError(f"the server did not start: {_last_lines(self._log)}")
             if time.monotonic() > deadline:
                 raise DemoError(f"the server is not ready after {START_TIMEOUT:.0f} s: see {self._log}")
             time.sleep(POLL)
 
-    def wait(self) -> None:
-        """Wait for as long as it runs; raises DemoError when it ends by itself."""
-        status = self._process.wait()
-        raise DemoError(f"the server ended with status {status}: see {self._log}")
-
-    def stop(self) -> None:
-        """End it, gently at first."""
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    def wait(self, stops: Stops) -> None:
+        """Wait until a signal comes, and raise Stopped; DemoError when the server ends by itself."""
+        while not _has_ended(self._process, stops):
+            time.sleep(POLL)
+        raise DemoError(f"the server ended with status {self._process.returncode}: see {self._log}")
 
 
 @contextmanager
 def running(folder: Path, port: int) -> Iterator[Server]:
     """Run the server while the block runs."""
     log = folder / "realtime.log"
+    with _child(folder, log, "uvicorn", "app.main:app", "--port", str(port)) as process:
+        yield Server(process, port, log)
+
+
+@contextmanager
+def _child(folder: Path, log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have `python -m COMMAND` as a child while the block runs, and end it after that, gently at first."""
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - nothing in it comes from outside
-            [sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(port)],
+            [sys.executable, "-m", *command],
             cwd=ROOT,
             env=child_environment(folder),
             stdin=subprocess.DEVNULL,
@@ -122,12 +114,27 @@ def running(folder: Path, port: int) -> Iterator[Server]:
             stderr=output,
             start_new_session=True,
         )
-    server = Server(process, port, log)
     try:
-        yield server
+        yield process
     finally:
-        server.stop()
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _last_lines(text: str) -> str:
-    return " | ".join(line.strip() for line in text.strip().splitlines()[-LAST_LINES:])
+def _has_ended(process: subprocess.Popen[bytes], stops: Stops) -> bool:
+    """Whether the child has ended by itself; raises Stopped.
+
+    A Ctrl-C in the instant before a child gets its own session ends it, too: that is no failure.
+    """
+    ended = process.poll() is not None
+    stops.check()
+    return ended
+
+
+def _last_lines(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return " | ".join(line.strip() for line in lines[-LAST_LINES:])

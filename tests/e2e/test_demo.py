@@ -1,5 +1,6 @@
 """`make demo`, as a user meets it: it shows what it says, stays up, and leaves nothing behind."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,13 +10,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from app.embedded import Binaries, Cluster, processes, server_account
+from demo.server import migrate, running
+from demo.stops import SIGNALS, Stopped, Stops
 from demo.terminal import Terminal
 from tests.support.postgres import ROOT, discard, free_port, runs_directory
 
@@ -188,6 +193,79 @@ def test_can_be_interrupted_at_any_stage(start: Start, folder: Path, port: int, 
     assert alive(started) == []
     assert database_processes(folder) == []
     assert not listens(port)
+
+
+def test_more_signals_while_it_ends_change_nothing(start: Start, folder: Path, port: int) -> None:
+    """Who presses Ctrl-C again and again cannot keep it from taking everything down."""
+    demo = start("--quick")
+    read_until(demo, "demo.write")
+    started = family(demo)
+    deadline = time.monotonic() + PATIENCE
+
+    while demo.poll() is None and time.monotonic() < deadline:
+        demo.send_signal(signal.SIGINT)
+        demo.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            demo.wait(0.01)
+    said, complaint = demo.communicate(timeout=PATIENCE)
+
+    assert (demo.returncode, complaint) == (0, "")
+    assert ENDED in said
+    assert alive(started) == []
+    assert database_processes(folder) == []
+    assert not listens(port)
+
+
+@pytest.fixture
+def stops() -> Iterator[Stops]:
+    """Signals are noted in this process; as they were before after the test."""
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    yield Stops()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The children started, each followed by a signal before its starter can know it; killed after the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    yield started
+    for each in started:
+        each.kill()
+        each.wait()
+
+
+def test_a_signal_right_after_a_migration_was_started_loses_no_process(
+    folder: Path, stops: Stops, children: list[subprocess.Popen[bytes]]
+) -> None:
+    """The migration is ended before the demo goes on to end the database under it."""
+    folder.mkdir()
+
+    with pytest.raises(Stopped):
+        migrate(folder, stops)
+
+    assert [each.returncode for each in children] == [-signal.SIGTERM]
+
+
+def test_a_signal_right_after_the_server_was_started_loses_no_process(
+    folder: Path, port: int, stops: Stops, children: list[subprocess.Popen[bytes]]
+) -> None:
+    """The server is ended before the demo goes on to end the database under it."""
+    folder.mkdir()
+
+    with pytest.raises(Stopped), running(folder, port) as server:
+        server.wait_until_up(stops)
+
+    assert len(children) == 1
+    assert children[0].returncode is not None
 
 
 def test_a_closed_terminal_ends_it_too(start: Start, folder: Path, port: int) -> None:
