@@ -18,6 +18,7 @@ from sqlalchemy import URL
 
 from app.admin.letters import DeadLetters
 from app.auth import choice
+from app.auth.caller import Callers
 from app.auth.choice import Misconfigured, Sources
 from app.auth.doorkeeper import Doorkeeper
 from app.auth.endpoints import Offices
@@ -44,7 +45,7 @@ from app.gateway.origins import ANY, Origins
 from app.gateway.sse import SseEndpoint
 from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, install
 from app.gateway.websocket import WebSocketEndpoint
-from app.http import RequestLimits
+from app.http import RequestLimits, RequestsPerUser
 from app.lifecycle import Part
 from app.outbox.catch_up import Archive
 from app.outbox.fan_out import FanOut
@@ -117,7 +118,8 @@ class Service:
             persistence=Persistence(first_pause=settings.nack_pause),
         )
         self.registry = Registry(self.database, self.receipts.take_over)
-        self.doorkeeper, self.offices = self._doors()
+        self.callers, self.offices = self._doors()
+        doorkeeper = self.callers.doorkeeper
         self.letters = DeadLetters(self.database)
         self.waiters = Waiters()
         page = PageSize(settings.catch_up_page, settings.catch_up_page_bytes)
@@ -140,11 +142,11 @@ class Service:
             pace=pace,
             routed=lambda: self.hub.routed,
             on_gone=self.hub.remove,
-            doorkeeper=self.doorkeeper,
+            doorkeeper=doorkeeper,
         )
         reception = Reception(
             self.hub,
-            self.doorkeeper,
+            doorkeeper,
             self.registry,
             Admission(settings.connections_per_user, settings.connections_per_process),
             self.elsewhere.of,
@@ -224,7 +226,7 @@ class Service:
             raise StartupError(str(error)) from error
         return address(self._local.url)
 
-    def _doors(self) -> tuple[Doorkeeper, Offices]:
+    def _doors(self) -> tuple[Callers, Offices]:
         settings = self._settings
         tokens = None
         if self._keys is None:
@@ -240,7 +242,8 @@ class Service:
         tickets = Tickets(self.database)
         doorkeeper = Doorkeeper(tokens, tickets, Revocations(self.database))
         secure = settings.environment is Environment.PRODUCTION
-        return doorkeeper, Offices(tickets, doorkeeper, secure)
+        callers = Callers(doorkeeper, RequestsPerUser(Allowance(settings.requests_per_user, MINUTE)))
+        return callers, Offices(tickets, callers, secure)
 
     def _tail(self, page: PageSize, overlap: timedelta, pace: Pace) -> Tail:
         settings = self._settings

@@ -1,7 +1,9 @@
 """What the HTTP endpoints share: who asks, and how they are told what went wrong."""
 
 import asyncio
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -9,6 +11,8 @@ from fastapi import HTTPException, Response, status
 from fastapi.responses import JSONResponse
 from pydantic import StringConstraints
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.core.allowance import Allowance
 
 # PostgreSQL's text holds no NUL.
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
@@ -31,6 +35,21 @@ def problem(
 ) -> HTTPException:
     """An answer that a program tells from others by `code`, and a person by `message`."""
     return HTTPException(status_code, {"code": code, "message": message}, headers=headers)
+
+
+class RequestsPerUser:
+    """Counts the requests on behalf of each user; `clock` gives seconds."""
+
+    def __init__(self, allowance: Allowance, clock: Callable[[], float] = time.monotonic) -> None:
+        self._allowance = allowance
+        self._clock = clock
+
+    def count(self, user_id: str) -> None:
+        """Count one; answers 429 when it is too many."""
+        wait = self._allowance.take(user_id, self._clock())
+        if wait:
+            message = "Too many requests of this user; try again later."
+            raise problem(429, "rate_limited", message, {"Retry-After": str(math.ceil(wait))})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.admin import endpoints as admin
 from app.auth import endpoints as tickets
-from app.auth.doorkeeper import Doorkeeper
+from app.auth.caller import Callers
 from app.bootstrap import Service
 from app.devices import endpoints as devices
 from app.gateway import sse
@@ -82,11 +82,11 @@ def create_app() -> RealTime:
     application.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
     application.include_router(health.router(lambda: application.service.health))
 
-    def doorkeeper() -> Doorkeeper:
-        return application.service.doorkeeper
+    def callers() -> Callers:
+        return application.service.callers
 
-    application.include_router(devices.router(lambda: application.service.registry, doorkeeper))
-    application.include_router(sync.router(lambda: application.service.sync, doorkeeper))
+    application.include_router(devices.router(lambda: application.service.registry, callers))
+    application.include_router(sync.router(lambda: application.service.sync, callers))
     application.include_router(tickets.router(lambda: application.service.offices, cookie_path=sse.PATH))
     application.include_router(
         admin.router(lambda: application.service.letters, lambda: application.service.access)

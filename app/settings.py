@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     """The largest message taken from a client."""
     inbound_rate: PositiveInt = 20
     """Messages per second taken from one connection."""
+    requests_per_user: PositiveInt = 600
+    """HTTP requests per minute of one user, on one process."""
     connections_per_user: PositiveInt = 20
     """To all processes together, as far as they have told each other."""
     connections_per_process: PositiveInt = 15_000

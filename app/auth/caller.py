@@ -11,12 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from app.auth.doorkeeper import Doorkeeper
 from app.core.identity import Denied, Identity, NotAllowed, Unauthenticated
 from app.core.reads import Unavailable
-from app.http import problem, unavailable
+from app.http import RequestsPerUser, problem, unavailable
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "No way to give a token."},
     401: {"description": "No token, or a bad one."},
     403: {"description": "Another user's, or revoked."},
+    429: {"description": "Too many requests of this user; wait for Retry-After."},
 }
 """What any endpoint that asks who calls may answer, as OpenAPI has it."""
 
@@ -26,14 +27,19 @@ class Caller:
     """Somebody whose token was looked at; without `identity` nobody is asked for one."""
 
     doorkeeper: Doorkeeper
+    requests: RequestsPerUser
     identity: Identity | None
 
     def acts_for(self, user_id: str | None, named_in: Literal["query", "body"] = "query") -> str:
-        """The user on whose behalf this is; answers 403 for anybody else's, 422 where nobody says who."""
+        """The user on whose behalf this is; answers 403 for anybody else's, 422 where nobody says who.
+
+        Whoever is not asked for a token is counted here, and may be answered 429.
+        """
         if self.identity is None:
             if user_id is None:
                 missing = {"type": "missing", "loc": (named_in, "user_id"), "msg": "Field required"}
                 raise RequestValidationError([missing])
+            self.requests.count(user_id)
             return user_id
         try:
             return self.identity.acts_for(user_id)
@@ -54,16 +60,28 @@ class Caller:
             raise unavailable() from None
 
 
-def caller(doorkeeper: Callable[[], Doorkeeper]) -> Callable[[Request], Awaitable[Caller]]:
-    """How an endpoint learns who calls; answers 400, 401, 403 and 503."""
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Who is asked for a token, and how often each user may ask."""
+
+    doorkeeper: Doorkeeper
+    requests: RequestsPerUser
+
+
+def caller(callers: Callable[[], Callers]) -> Callable[[Request], Awaitable[Caller]]:
+    """How an endpoint learns who calls; answers 400, 401, 403, 429 and 503."""
 
     async def who_calls(request: Request) -> Caller:
         try:
-            return Caller(doorkeeper(), await doorkeeper().identify_by_token(request.scope))
+            identity = await callers().doorkeeper.identify_by_token(request.scope)
         except Denied as denied:
             raise refusal(denied) from None
         except Unavailable:
             raise unavailable() from None
+        requests = callers().requests
+        if identity is not None:
+            requests.count(identity.user_id)
+        return Caller(callers().doorkeeper, requests, identity)
 
     return who_calls
 

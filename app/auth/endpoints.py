@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from app.auth.caller import REFUSALS, Caller, caller
+from app.auth.caller import REFUSALS, Caller, Callers, caller
 from app.auth.credentials import COOKIE
-from app.auth.doorkeeper import Doorkeeper
 from app.auth.tickets import LIFETIME, Tickets
 from app.core.reads import Unavailable
 from app.http import problem, unavailable
@@ -20,7 +19,7 @@ class Offices:
     """What the endpoint is made of; `secure`: cookies go back over TLS only, however they are asked for."""
 
     tickets: Tickets
-    doorkeeper: Doorkeeper
+    callers: Callers
     secure: bool
 
 
@@ -34,7 +33,7 @@ class TicketAnswer(BaseModel):
 def router(offices: Callable[[], Offices], *, cookie_path: str) -> APIRouter:
     """The tickets endpoint; a cookie goes back to `cookie_path` only."""
     routes = APIRouter(prefix="/realtime/tickets", tags=["authentication"], responses=REFUSALS)
-    who_calls = Depends(caller(lambda: offices().doorkeeper))
+    who_calls = Depends(caller(lambda: offices().callers))
 
     @routes.post("", status_code=201, responses={409: {}, 503: {}})
     async def issue(

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.auth.caller import REFUSALS, Caller, caller
-from app.auth.doorkeeper import Doorkeeper
+from app.auth.caller import REFUSALS, Caller, Callers, caller
 from app.core.reads import Unavailable
 from app.devices.registry import Registry
 from app.http import DeviceToken, UserId, unavailable
@@ -40,9 +39,9 @@ class DeviceAnswer(BaseModel):
     created_at: datetime
 
 
-def router(registry: Callable[[], Registry], doorkeeper: Callable[[], Doorkeeper]) -> APIRouter:
+def router(registry: Callable[[], Registry], callers: Callable[[], Callers]) -> APIRouter:
     """The devices endpoints on top of a registry."""
-    who_calls = Depends(caller(doorkeeper))
+    who_calls = Depends(caller(callers))
     routes = APIRouter(prefix="/realtime/devices", tags=["devices"], responses=REFUSALS)
 
     @routes.post("", status_code=201, responses={200: {"model": DeviceAnswer}, 404: {}, 503: {}})

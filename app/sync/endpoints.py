@@ -8,8 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from app.auth.caller import REFUSALS, Caller, caller
-from app.auth.doorkeeper import Doorkeeper
+from app.auth.caller import REFUSALS, Caller, Callers, caller
 from app.core.position import Position
 from app.core.reads import Interrupted, Unavailable, UserErased
 from app.core.token import TokenError, decode, encode
@@ -36,9 +35,9 @@ class Sync:
     uploads: Uploads
 
 
-def router(sync: Callable[[], Sync], doorkeeper: Callable[[], Doorkeeper]) -> APIRouter:
+def router(sync: Callable[[], Sync], callers: Callable[[], Callers]) -> APIRouter:
     """The sync endpoints."""
-    who_calls = Depends(caller(doorkeeper))
+    who_calls = Depends(caller(callers))
     routes = APIRouter(prefix="/realtime/sync", tags=["sync"], responses=REFUSALS)
 
     @routes.get("", response_model=Synced, responses={403: {}, 404: {}, 429: {}, 503: {}})

@@ -81,6 +81,18 @@ def test_the_service_starts_after_the_migration_and_that_after_the_database(
     assert services["db"]["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
 
 
+def test_nobody_starts_it_without_a_key_for_tokens(services: dict[str, Any]) -> None:
+    """Compose refuses to, by this form; what else a production sets is passed on where it is set."""
+    variables = services["realtime"]["environment"]
+
+    assert variables["ENVIRONMENT"] == "production"
+    assert re.fullmatch(r"\$\{JWT_SECRET:\?[^}]+\}", variables["JWT_SECRET"])
+    assert "JWT_SECRET" not in services["migrate"]["environment"]
+    passed_on = {name for name, value in variables.items() if value is None}
+    assert {name.lower() for name in variables} <= set(Settings.model_fields)
+    assert {"ALLOWED_ORIGINS", "FORWARDED_ALLOW_IPS", "SERVICE_TOKEN"} <= passed_on
+
+
 def test_the_migration_runs_once(services: dict[str, Any]) -> None:
     """It is not started again when it has ended, and runs from the service's own image."""
     assert services["migrate"]["command"] == ["alembic", "upgrade", "head"]
@@ -89,7 +101,7 @@ def test_the_migration_runs_once(services: dict[str, Any]) -> None:
 
 
 def test_only_this_machine_reaches_the_service_and_nobody_the_database(services: dict[str, Any]) -> None:
-    """Whoever reaches the port reads anybody's events."""
+    """What is on the internet needs TLS before this port."""
     assert services["realtime"]["ports"] == ["127.0.0.1:8002:8002"]
     assert "ports" not in services["db"]
     assert "ports" not in services["migrate"]

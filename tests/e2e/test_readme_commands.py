@@ -59,7 +59,9 @@ RUN_HERE = {
 }
 RUN_ELSEWHERE = {
     "make demo": "test_demo.py runs its command, the Makefile's targets are looked at here",
-    "docker compose up": "no Docker engine in a test: test_compose.py reads the files",
+    """export JWT_SECRET="what your application signs its users' tokens with\"""": (
+        "no Docker engine in a test: test_compose.py reads the files"
+    ),
     "make clean": "run here in a copy",
     'const userId = "user123";': "test_readme_clients.py",
     "import asyncio": "test_readme_clients.py",
