@@ -145,7 +145,6 @@ async def test_where_nobody_knows_it_is_enough_that_the_server_took_it(knows: bo
     ("code", "status"),
     [
         (CloseCode.BAD_REQUEST, 400),
-        (CloseCode.UNAUTHENTICATED, 401),
         (CloseCode.NOT_ALLOWED, 403),
         (CloseCode.REPLACED, 409),
     ],
@@ -171,6 +170,23 @@ async def test_an_end_for_good_is_a_status_before_the_answer_and_an_id_after_it(
     assert b"id: !%d\ndata: " % code in after.body
     assert before.is_complete
     assert after.is_complete
+
+
+async def test_a_token_s_end_is_a_status_before_the_answer_and_passes_after_it() -> None:
+    """A browser that comes back has a new cookie by then, or is told 401: nothing need stop it for good."""
+    before, after = Server(), Server()
+    first, second = await started(before), await started(after)
+    second[1].socket.position("p")
+    second[1].socket.send(b"{}")
+
+    for serving, connection in (first, second):
+        connection.socket.close(CloseCode.UNAUTHENTICATED, "expired")
+        await serving
+
+    assert before.sent[0]["status"] == 401
+    assert after.sent[0]["status"] == 200
+    assert b"!" not in after.body
+    assert b'"code":"unauthenticated"' in after.body
 
 
 @pytest.mark.parametrize("code", [CloseCode.GOING_AWAY, CloseCode.TOOK_NOTHING, CloseCode.INTERNAL_ERROR])
