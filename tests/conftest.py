@@ -53,6 +53,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: the tests wait for sockets and disks as much as they compute."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     node.config.stash[USED_BY_WORKERS].update(getattr(node, "workeroutput", {}).get("postgresql", []))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import asyncpg
 import pytest
@@ -12,7 +12,7 @@ from tests.e2e.conformance.conftest import Enroll
 from tests.e2e.conftest import aside
 from tests.integration.outbox.writers import SETUP, Truth, write
 from tests.support import host as app
-from tests.support.postgres import Database, Servers, create_database, drop_database
+from tests.support.postgres import Database
 from tests.support.server import PATIENCE, Server
 
 each_transport = pytest.mark.parametrize("transport", TRANSPORTS, ids=lambda one: one.name)
@@ -24,18 +24,16 @@ CUTS = 15
 
 
 @pytest.fixture(scope="module")
-def house(servers: Servers) -> Iterator[Database]:
+def house(house: Database) -> Database:
     """A database whose host has what the writers need."""
 
-    async def prepared() -> Database:
-        database = await create_database(servers.shared(max(servers.installations)))
-        await (await database.connect()).execute(SETUP)
-        await database.close()
-        return database
+    async def prepare() -> None:
+        connection = await asyncpg.connect(house.url)
+        await connection.execute(SETUP)
+        await connection.close()
 
-    database = aside(prepared())
-    yield database
-    aside(drop_database(database))
+    aside(prepare())
+    return house
 
 
 @pytest.fixture

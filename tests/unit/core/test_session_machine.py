@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from app.core.acks import SENT_AGAIN_AT_MOST
 from app.core.actions import Action, Close, Confirmed, NextPage, Refused, Send, SendPing, StartRead
 from app.core.flight import Limits, Pace
 from app.core.position import Position
@@ -223,8 +224,8 @@ class Delivery(RuleBasedStateMachine):
     @invariant()
     def bounds_hold(self) -> None:
         if self.session is not None:
-            # What is sent again stands beside its first sending.
-            assert self.session.in_flight <= self.LIMITS.window + (3 if self.ACKS else 0)
+            # Of a client that acks each row may stand there once more for each time that it was sent again.
+            assert self.session.in_flight <= self.LIMITS.window * (1 + SENT_AGAIN_AT_MOST * self.ACKS)
             # At most a page, and what was held back while it was read.
             assert self.session.waiting <= 2 * self.LIMITS.queue + 8 + 5
 
