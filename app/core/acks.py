@@ -140,7 +140,7 @@ class Acks:
             if found_by is not None:
                 reached = row.message, found_by
         self._advance(now)
-        return Settled(tuple(received), self._trim() or reached)
+        return Settled(tuple(received), self._trim(now) or reached)
 
     def refuse(self, number: int, now: float) -> tuple[Message, Settled] | None:
         """Settle one row as refused; None when that number is not open."""
@@ -154,8 +154,7 @@ class Acks:
         self._refused[row.message.id] = number
         if len(self._refused) > self._limits.window:
             del self._refused[next(iter(self._refused))]
-        self._advance(now)
-        return row.message, Settled((), self._trim())
+        return row.message, Settled((), self._trim(now))
 
     def send_oldest_again(self, now: float) -> tuple[Message, int] | None:
         """Note that the oldest row is sent again; returns it and its new number, None when it must not be."""
@@ -209,8 +208,12 @@ class Acks:
     def _patience_ends(self) -> float:
         return self._waits_since + self._limits.ack_timeout if self._sent else float("inf")
 
+    def _hear(self, now: float) -> None:
+        self._progress_at = self._heard_at = now
+
     def _advance(self, now: float) -> None:
-        self._progress_at = self._waits_since = self._heard_at = now
+        self._hear(now)
+        self._waits_since = now
         self._sent_again = 0
 
     def _send(self, row: _Row, found_by: Pass | None) -> int:
@@ -228,13 +231,18 @@ class Acks:
         if not row.is_open:
             return Settled()
         row.is_open = False
-        self._advance(now)
-        return Settled((row.message,), self._trim())
+        return Settled((row.message,), self._trim(now))
 
-    def _trim(self) -> Entry | None:
-        """Let go of what is settled at the front; returns the last of it that has a place."""
+    def _trim(self, now: float) -> Entry | None:
+        """Let go of what is settled at the front; returns the last of it that has a place.
+
+        Only that is progress. Else a client that settles others could have the oldest sent again for ever,
+        beside all its sendings before.
+        """
+        self._hear(now)
         reached = None
         while self._sent and not self._sent[0][0].is_open:
+            self._advance(now)
             row, found_by = self._take()
             if found_by is not None:
                 reached = row.message, found_by

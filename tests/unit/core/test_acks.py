@@ -262,6 +262,16 @@ class TestPatience:
         assert all(a < b for a, b in pairwise(deadlines))
 
 
+def test_settling_others_does_not_buy_the_oldest_more_time() -> None:
+    """Only what moves the front is progress; so how often anything is sent again has a bound."""
+    session = connected(sent=4)
+    before = session._acks._patience_ends()  # type: ignore[union-attr]
+    nack(session, 3, 30.0)
+    assert session._acks._patience_ends() == before  # type: ignore[union-attr]
+    nack(session, 1, 40.0)
+    assert session._acks._patience_ends() == 100.0  # type: ignore[union-attr]
+
+
 def test_the_oldest_unacked_is_known_when_it_ends() -> None:
     """It is what the attempt is counted for; what was refused does not stand in the way."""
     session = connected(sent=3)

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from app.core.acks import SENT_AGAIN_AT_MOST
 from app.core.actions import Action, Close, Confirmed, NextPage, Refused, Send, SendPing, StartRead
 from app.core.flight import Limits, Pace
+from app.core.messages import Message
 from app.core.position import Position
 from app.core.session import Phase, Session
 from tests.unit.core.model import Reading, Row, Table, Tail
@@ -153,17 +154,24 @@ class Delivery(RuleBasedStateMachine):
     @rule(how_many=st.integers(1, 6))
     def acknowledge(self, how_many: int) -> None:
         assert self.session is not None
-        number = list(self.outstanding)[:how_many][-1]
+        number, oldest = list(self.outstanding)[:how_many][-1], self.session.oldest_unacked
         self.perform(self.session.receive(f'{{"type":"ack","seq":{number}}}', self.now))
         self.outstanding = {n: row_id for n, row_id in self.outstanding.items() if n > number}
+        self.note_progress(oldest)
 
     @precondition(lambda self: self.outstanding)
     @rule(which=st.integers(0, 5))
     def refuse(self, which: int) -> None:
         assert self.session is not None
-        number = list(self.outstanding)[which % len(self.outstanding)]
+        number, oldest = list(self.outstanding)[which % len(self.outstanding)], self.session.oldest_unacked
         if self.outstanding[number] not in self.refused:
             self.perform(self.session.receive(f'{{"type":"nack","seq":{number}}}', self.now))
+        self.note_progress(oldest)
+
+    def note_progress(self, oldest: Message | None) -> None:
+        """The oldest is sent again three times at most, until another is the oldest."""
+        if self.session is not None and self.session.oldest_unacked is not oldest:
+            self.sent_again = 0
 
     @precondition(lambda self: self.session is not None and self.refused)
     @rule()
@@ -211,7 +219,6 @@ class Delivery(RuleBasedStateMachine):
                     assert self.asked is None, "two reads at once"
                     self.asked = action
                 case Confirmed(events, _, position, redelivered):
-                    self.sent_again = 0
                     self.confirmed.update(events)
                     self.refused.difference_update(redelivered)
                     for row_id in events:
