@@ -24,7 +24,7 @@ import psutil
 from websockets.asyncio.client import connect
 
 from bench.delivery import cluster, migrated, server_process
-from bench.load import Reader, now
+from bench.single_load import Reader, now
 
 OTHERS = 50
 RATE = 50.0

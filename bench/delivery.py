@@ -33,8 +33,8 @@ import asyncpg
 import psutil
 
 from app.embedded import Cluster, find_all, server_account
-from bench import naive_server
-from bench.load import WRAP
+from bench.single_load import WRAP
+from bench.systems import naive_server
 
 CALM = {"rate": 300, "writers": 4, "seconds": 8, "users": 200}
 SATURATED = {"rate": 0, "writers": 8, "seconds": 8, "users": 1000}
@@ -70,7 +70,7 @@ def one_round(server: Cluster, name: str) -> dict[str, float]:
     asyncio.run(execute(dsn, "SELECT setval('realtime_ring_until', 0)"))
     figures["outbox rows/s"] = rate(write(dsn, SATURATED))
     dsn = prepared(server, f"{name}_naive", naive_server.SCHEMA)
-    figures |= served("naive", "bench.naive_server:app", dsn)
+    figures |= served("naive", "bench.systems.naive_server:app", dsn)
     dsn = migrated(server, f"{name}_ours")
     figures |= served("ours", "app.main:app", dsn)
     return figures
@@ -123,7 +123,10 @@ def write(dsn: str, load: dict[str, int]) -> dict[str, Any]:
     """Write to the end of the load; returns what the writers say."""
     arguments = [dsn, *(str(load[name]) for name in ("rate", "writers", "seconds", "users"))]
     done = subprocess.run(
-        [sys.executable, "-m", "bench.load", "write", *arguments], capture_output=True, check=True, text=True
+        [sys.executable, "-m", "bench.single_load", "write", *arguments],
+        capture_output=True,
+        check=True,
+        text=True,
     )
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -133,7 +136,7 @@ def write(dsn: str, load: dict[str, int]) -> dict[str, Any]:
 def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A load process that is ready."""
     running = subprocess.Popen(
-        [sys.executable, "-m", "bench.load", *arguments],
+        [sys.executable, "-m", "bench.single_load", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,8 +1,8 @@
 """The load, each kind a process of its own: writers of moods, readers of frames, and a bare LISTEN.
 
-    python -m bench.load write DSN RATE WRITERS SECONDS USERS     rate 0: as fast as they can
-    python -m bench.load read PORT USERS                          until standard input closes
-    python -m bench.load listen DSN                               until standard input closes
+    python -m bench.single_load write DSN RATE WRITERS SECONDS USERS     rate 0: as fast as they can
+    python -m bench.single_load read PORT USERS                          until standard input closes
+    python -m bench.single_load listen DSN                               until standard input closes
 
 Each prints one line of JSON at its end. A mood's score is the microsecond its insert began, so that a
 reader knows how old it is; the machine's clock is one for all processes.

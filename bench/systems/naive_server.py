@@ -28,7 +28,8 @@ CREATE TRIGGER mood AFTER INSERT ON moods FOR EACH ROW EXECUTE FUNCTION notify_m
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Listen for as long as the server runs."""
 
-    async def forward(_c: object, _p: object, _n: object, payload: str) -> None:
+    async def forward(_c: object, _p: int, _n: str, payload: object) -> None:
+        assert isinstance(payload, str)
         message = json.loads(payload)
         for socket in list(users[message["data"]["user_id"]]):
             await socket.send_text(payload)

@@ -1,0 +1,1 @@
+"""The load, in processes of its own: `readers` of frames and `writers` of rows, steered by `process`."""

@@ -1,0 +1,139 @@
+"""The measuring side of the load: start its processes, give orders, collect what they say."""
+
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.load.writers import Load
+from bench.stamps import age
+
+QUIET = 3.0
+"""Seconds without a new message after which no more are waited for."""
+LONGEST = 300.0
+"""Seconds that anything is waited for at most."""
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """What the writers did."""
+
+    rows: int
+    seconds: float
+    begun: list[tuple[str, int]]
+    """User and stamp of every row, where they wrote at a rate."""
+
+    @property
+    def rate(self) -> float:
+        """Rows per second."""
+        return self.rows / self.seconds
+
+
+@dataclass(frozen=True)
+class Got:
+    """What the readers got: ages in microseconds, and the seconds from the first message to the last."""
+
+    ages: list[int]
+    seconds: float
+
+
+class Readers:
+    """One process of clients."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def connect(self, count: int, *, first: int = 0, at_once: int = 100) -> float:
+        """Connect users p`first` …; seconds that took. Raises RuntimeError when any was refused."""
+        answer = self._ask(do="connect", first=first, count=count, at_once=at_once)
+        if answer["refused"]:
+            raise RuntimeError(f"{answer['refused']} of {count} connections were refused")
+        return float(answer["seconds"])
+
+    def drop(self) -> None:
+        """Let all clients vanish."""
+        self._ask(do="drop")
+
+    def got(self) -> int:
+        """How many messages have come since the last `take`."""
+        return int(self._ask(do="count", wanted=1)["got"])
+
+    def complete(self, wanted: int) -> int:
+        """How many clients have got so many messages since they connected."""
+        return int(self._ask(do="count", wanted=wanted)["complete"])
+
+    def wait(self, rows: int) -> None:
+        """Wait until so many have come since the last `take`, or no more come."""
+        got, since = self.got(), time.monotonic()
+        while got < rows and time.monotonic() - since < QUIET:
+            time.sleep(0.05)
+            if (more := self.got()) > got:
+                got, since = more, time.monotonic()
+
+    def take(self, wrote: Wrote | None = None) -> Got:
+        """What has come since it was last asked; bells are paired with what was written."""
+        answer = self._ask(do="take")
+        ages = paired(wrote.begun, answer["rung"]) if wrote is not None and answer["rung"] else answer["ages"]
+        return Got(ages, answer["seconds"])
+
+    def _ask(self, **order: object) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+
+@contextmanager
+def readers(dialect: str, target: str) -> Iterator[Readers]:
+    """A process of clients, none connected yet."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.load.readers", dialect, target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Readers(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class Writing:
+    """Writers under way."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def wait(self) -> Wrote:
+        """Wait for their end."""
+        return Wrote(**json.loads(self._process.communicate(timeout=LONGEST)[0]))
+
+    def stop(self) -> None:
+        """End them now; what they did is not told."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def start_writing(dsn: str, publishing: str, load: Load) -> Writing:
+    """Start writers in a process of their own."""
+    arguments = [dsn, publishing, json.dumps(asdict(load))]
+    return Writing(
+        subprocess.Popen(
+            [sys.executable, "-m", "bench.load.writers", *arguments], stdout=subprocess.PIPE, text=True
+        )
+    )
+
+
+def paired(begun: list[tuple[str, int]], rung: list[tuple[str, int]]) -> list[int]:
+    """The age of each bell, taken for that of the oldest insert of its user that had none."""
+    waiting: defaultdict[str, deque[int]] = defaultdict(deque)
+    for user, stamp in begun:
+        waiting[user].append(stamp)
+    return [age(waiting[user].popleft(), at) for user, at in rung if waiting[user]]

@@ -1,0 +1,38 @@
+"""This service."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+from bench.postgres import Postgres
+from bench.systems.base import Running, dropped_afterwards
+from bench.systems.served import served
+
+FLAGS: tuple[str, ...] = ()
+"""What the README recommends for uvicorn's command line."""
+
+
+class Ours:
+    """Stored, delivered, confirmed, marked."""
+
+    name = "ours"
+    title = "this service"
+    guarantees = (
+        "At least once, in order per user: stored with the host's row in one transaction, kept until the"
+        " client has confirmed it, replayed to who was away, marked as delivered."
+    )
+
+    def missing(self) -> str | None:
+        """It is always there."""
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """Of itself."""
+        return {"mindvibe-realtime": version("mindvibe-realtime"), "flags": " ".join(FLAGS)}
+
+    @contextmanager
+    def running(self, server: Postgres) -> Iterator[Running]:
+        """On a migrated database."""
+        dsn = server.migrated()
+        with dropped_afterwards(server, dsn), served("app.main:app", dsn, *FLAGS) as (port, process):
+            yield Running(dsn, str(port), marks=True, processes=(process,))
