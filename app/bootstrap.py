@@ -316,6 +316,7 @@ class Service:
         options = HostOptions(
             message_size=settings.message_size,
             handshake_timeout=settings.handshake_timeout,
+            half_open=settings.half_open_per_process,
             head_size=settings.head_size,
             drain_timeout=longest(settings.drain_window),
         )

@@ -109,6 +109,8 @@ class Settings(BaseSettings):
     nack_pause: Seconds = 5.0
     """Before a refused message is sent again for the first time; doubles with each refusal."""
     handshake_timeout: Seconds = 10.0
+    half_open_per_process: PositiveInt = 1000
+    """Connections that have not completed a request; one more, and the oldest of them is dropped."""
     drain_window: Seconds = 8.0
     attempts_per_address: PositiveInt = 300
     """Attempts to connect per minute from one public address (IPv6: one /64)."""

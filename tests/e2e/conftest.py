@@ -7,6 +7,7 @@ After every test the log is looked through: a traceback or an error fails the te
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -35,14 +36,21 @@ def aside(work: Coroutine[Any, Any, T]) -> T:
     return results[0]
 
 
-@pytest.fixture(scope="module")
-def house(servers: Servers) -> Iterator[Database]:
-    """The migrated database of this module."""
+@contextmanager
+def migrated_house(servers: Servers) -> Iterator[Database]:
+    """A migrated database with the roles of ops/grants.sql."""
     database = aside(create_database(servers.shared(max(servers.installations))))
     aside(create_roles(database))
     yield database
     aside(drop_roles(database))
     aside(drop_database(database))
+
+
+@pytest.fixture(scope="module")
+def house(servers: Servers) -> Iterator[Database]:
+    """The migrated database of this module."""
+    with migrated_house(servers) as database:
+        yield database
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,14 @@ class Server:
         """Bytes of memory that its serving processes hold."""
         return sum(one.memory_info().rss for one in self.workers)
 
+    def sockets(self) -> int:
+        """Connections that clients have to it, those that it is about to close aside."""
+        return sum(
+            one.status == psutil.CONN_ESTABLISHED and one.laddr.port == self.port
+            for worker in self.workers
+            for one in worker.net_connections("tcp")
+        )
+
     def survivors(self) -> list[psutil.Process]:
         """Processes of it that stay; those of Python's own bookkeeping end a moment after the first."""
         psutil.wait_procs(self._family, timeout=3)

@@ -15,7 +15,8 @@ May import    uvicorn and websockets (nothing else of the service may), `app.gat
     handshake.py   uvicorn's WebSocket protocol up to the accept
     live.py        the socket that takes over after it
     inbound.py     bytes -> messages, without I/O
-    requests.py    uvicorn's HTTP protocol with a limit on half-open handshakes
+    requests.py    uvicorn's HTTP protocol with limits on half-open handshakes
+    half_open.py   how many of these there may be
     peers.py       who is at the other end, whatever a proxy says
     quiet_logs.py  no query string in any log
     drain.py       signals: stop accepting, drain, exit with 0

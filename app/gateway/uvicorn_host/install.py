@@ -7,6 +7,7 @@ from typing import Any
 
 from . import inside
 from .drain import GentleShutdown
+from .half_open import HalfOpen
 from .options import HostOptions
 from .peers import PeerNoted
 from .quiet_logs import install_filter
@@ -107,6 +108,7 @@ def _take_requests(server: inside.Server, options: HostOptions, loop: asyncio.Ab
         f"MindVibe{base.__name__}",
         (RequestHeadLimit, base),
         {
+            "half_open": HalfOpen(options.half_open),
             "head_timeout": options.handshake_timeout,
             "head_size": options.head_size,
             "user_timeout": options.request_user_timeout,

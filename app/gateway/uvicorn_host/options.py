@@ -18,6 +18,8 @@ class HostOptions:
     """Bytes waiting in a socket's transport above which it is not writable."""
     handshake_timeout: float = 10.0
     """How long a TCP connection may take to complete a request head."""
+    half_open: int = 1000
+    """How many connections may owe a request head at a time."""
     head_size: int = 32 << 10
     """The longest request head."""
     close_timeout: float = 3.0

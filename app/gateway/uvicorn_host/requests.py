@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocols with limits on request heads, and a view of the connection for streams.
 
 uvicorn has no time limit on a request head: a client that sends half of one keeps its connection for ever.
-Nor does each of its parsers limit how long a head may be.
+Nor does each of its parsers limit how long a head may be, and nothing how many clients do so.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.gateway.socket import OUTGOING
 
+from .half_open import HalfOpen
 from .options import HEAD_REFUSED
 from .tcp import set_user_timeout, unacknowledged
 
@@ -39,6 +40,7 @@ class RequestHeadLimit(_Base):
     A head of more bytes than allowed is answered by 431.
     """
 
+    half_open: ClassVar[HalfOpen]
     head_timeout: ClassVar[float]
     head_size: ClassVar[int]
     user_timeout: ClassVar[float]
@@ -76,6 +78,7 @@ class RequestHeadLimit(_Base):
             self._stop_watching()
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self.head_timeout, self._drop)
+            self.half_open.begin(self, self._drop)
 
     def _measure_head(self, arrived: int) -> None:
         """Count what has come of a head that is not complete, a body that nobody reads left aside."""
@@ -91,7 +94,8 @@ class RequestHeadLimit(_Base):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+            self.half_open.end(self)
 
     def _drop(self) -> None:
-        self._head_timer = None
+        self._stop_watching()
         self.transport.abort()

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import socket
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -58,6 +59,30 @@ async def test_the_second_head_of_a_connection_is_limited_too(parser: str) -> No
         await client._reader.readuntil(b"ok")
         client.send(b"GET / HTTP/1.1\r\n")
         assert await client.read_to_end() == b""
+
+
+async def test_one_too_many_ends_the_oldest(parser: str) -> None:
+    """And no other: whoever has completed a request, or has left, is not counted."""
+    async with hosted(HostOptions(half_open=2), http=parser) as host, AsyncExitStack() as stack:
+
+        async def open_one(said: bytes, *, of: int) -> RawClient:
+            client = await stack.enter_async_context(raw_client(host.address))
+            client.send(said)
+            await eventually(lambda: len(host.server.server_state.connections) == of)
+            return client
+
+        asked = await open_one(HEAD, of=1)
+        await asked._reader.readuntil(b"ok")
+        (await open_one(HEAD[:5], of=2)).reset()
+        await eventually(lambda: len(host.server.server_state.connections) == 1)
+        oldest = await open_one(HEAD[:5], of=2)
+        younger = await open_one(b"", of=3)
+        youngest = await open_one(HEAD[:5], of=3)
+
+        assert await oldest.read_to_end() == b""
+        for one, rest in ((asked, HEAD), (younger, HEAD), (youngest, HEAD[5:])):
+            one.send(rest)
+            await one._reader.readuntil(b"ok")
 
 
 async def test_a_slow_body_is_not_a_half_open_handshake(parser: str) -> None:

@@ -1,0 +1,65 @@
+"""Connections that never say all of what they want: 10,000 of them."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from tests.e2e.adversary.conftest import welcome
+from tests.e2e.conftest import Eventually
+from tests.support import host as app
+from tests.support.postgres import ROOT
+from tests.support.server import PATIENCE, Server
+
+MANY = 10_000
+KEPT = 1000
+"""The default of HALF_OPEN_PER_PROCESS."""
+
+
+@asynccontextmanager
+async def half_open(server: Server, count: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """An attacker who has so many half-open connections, or had."""
+    attacker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.attackers", "half-open", str(server.port), str(count)),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield attacker
+    finally:
+        attacker.kill()
+        await attacker.wait()
+
+
+async def closed(attacker: asyncio.subprocess.Process) -> int:
+    """How many of its connections the server has closed."""
+    assert attacker.stdout is not None
+    return int((await asyncio.wait_for(attacker.stdout.readline(), PATIENCE)).split()[1])
+
+
+@pytest.mark.one_major
+async def test_ten_thousand_half_open_connections_keep_nobody_out(
+    server: Server, host: asyncpg.Connection, eventually: Eventually
+) -> None:
+    """A bounded number of them is kept, and these only for as long as a handshake may take."""
+    user = await app.add_user(host)
+    async with half_open(server, MANY) as attacker:
+        assert attacker.stdin is not None
+        say = attacker.stdin.write
+        await closed(attacker)
+
+        client = await welcome(server, user)
+        await app.log_mood(host, user)
+        await client.got(1)
+        await client.close()
+
+        async def at_least(count: int) -> bool:
+            say(b"\n")
+            return await closed(attacker) >= count
+
+        await eventually(lambda: at_least(MANY - KEPT))
+        await eventually(lambda: at_least(MANY))
