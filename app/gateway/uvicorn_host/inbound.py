@@ -14,8 +14,11 @@ from websockets.streams import StreamReader
 from websockets.utils import apply_mask
 
 SKIP_FACTOR = 16
-FRAMES_PER_READ = 4096
+FRAMES_AT_ONCE = 4096
 """Frames one read may hold: a client that packs more of them into it does so to cost us time."""
+FRAMES_PER_SECOND = 500
+"""Frames a client may send in the long run: each costs it a few bytes and us a thousand times as much."""
+TOO_MANY_FRAMES = "too many frames"
 
 _CONTROL_SIZE = 125
 _CONTROL_BIT = 0x08
@@ -92,7 +95,18 @@ def lone_frame(data: bytes) -> Text | Pong | None:
 class Inbound:
     """The part of a client's byte stream that has not become a message yet."""
 
-    __slots__ = ("_frame", "_head", "_kind", "_limit", "_message", "_reader", "_size", "_skip", "ended")
+    __slots__ = (
+        "_frame",
+        "_head",
+        "_kind",
+        "_limit",
+        "_message",
+        "_reader",
+        "_size",
+        "_skip",
+        "ended",
+        "frames",
+    )
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -104,6 +118,8 @@ class Inbound:
         self._size = 0  # of that message so far, with what was skipped of it
         self._skip = 0  # bytes still to be thrown away
         self.ended = False
+        self.frames = 0
+        """Frames that began, since somebody counted them."""
 
     @property
     def idle(self) -> bool:
@@ -116,7 +132,7 @@ class Inbound:
             return
         self._reader.feed_data(data)
         try:
-            for _ in range(FRAMES_PER_READ):
+            for _ in range(FRAMES_AT_ONCE):
                 if not self._more_to_parse():
                     return
                 arrival = self._parse_frame()
@@ -129,7 +145,7 @@ class Inbound:
         except UnicodeDecodeError:
             yield self._fail(CloseCode.INVALID_DATA, "invalid UTF-8")
         else:
-            yield self._fail(CloseCode.POLICY_VIOLATION, "too many frames at once")
+            yield self._fail(CloseCode.POLICY_VIOLATION, TOO_MANY_FRAMES)
 
     def _more_to_parse(self) -> bool:
         buffer = self._reader.buffer
@@ -142,6 +158,7 @@ class Inbound:
     def _parse_frame(self) -> Arrival | None:
         """Return what the next frame brings; None where it brings nothing or is not complete."""
         if self._frame is None:
+            self.frames += 1
             self._head = self._reader.buffer[0]
             # A control frame may come in the middle of a message that has used up its limit.
             room = max(self._limit - self._size, _CONTROL_SIZE)

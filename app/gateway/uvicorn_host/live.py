@@ -16,13 +16,28 @@ from websockets.frames import CLOSE, PONG, Close, CloseCode, Frame
 
 from app.gateway.socket import OpenEvents, SocketEvents
 
-from .inbound import Arrival, Binary, Closing, Inbound, Ping, Pong, Text, TooLarge, Violation, lone_frame
+from .inbound import (
+    FRAMES_AT_ONCE,
+    FRAMES_PER_SECOND,
+    TOO_MANY_FRAMES,
+    Arrival,
+    Binary,
+    Closing,
+    Inbound,
+    Ping,
+    Pong,
+    Text,
+    TooLarge,
+    Violation,
+    lone_frame,
+)
 
 _TEXT_FRAME: Final = b"\x81"
 _SHORT: Final = 126
 _MEDIUM: Final = 1 << 16
 _REASON_SIZE: Final = 123
 _PING_SIZE: Final = 4
+_TOO_MANY: Final = Violation(CloseCode.POLICY_VIOLATION, TOO_MANY_FRAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,7 @@ class LiveSocket(asyncio.Protocol):
     __slots__ = (
         "_close_code",
         "_events",
+        "_frames_until",
         "_host",
         "_inbound",
         "_outgoing",
@@ -85,6 +101,7 @@ class LiveSocket(asyncio.Protocol):
         self._ping: bytes | None = None
         self._close_code: int | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._frames_until = 0.0  # when it will have sent no more than it may in the long run
         self._events: SocketEvents | None = open_events(self)
 
     # What a connection may do
@@ -138,7 +155,7 @@ class LiveSocket(asyncio.Protocol):
         if self._state is _State.ENDING:
             return
         if self._inbound is None and (alone := lone_frame(data)) is not None:
-            self._take(alone)
+            self._take(alone if self._may_send(1) else _TOO_MANY)
             return
         inbound, self._inbound = self._inbound or Inbound(self._host.message_size), None
         answer: bytes | None = None
@@ -150,6 +167,10 @@ class LiveSocket(asyncio.Protocol):
                 self._take(arrival)
             if self._ending():
                 return
+        frames, inbound.frames = inbound.frames, 0
+        if not self._may_send(frames):
+            self._take(_TOO_MANY)
+            return
         if answer is not None and self._writable:
             self._write(Frame(PONG, answer).serialize(mask=False))
         if not inbound.idle:
@@ -183,6 +204,12 @@ class LiveSocket(asyncio.Protocol):
             events.on_closed(self._close_code)
 
     # Inside
+
+    def _may_send(self, frames: int) -> bool:
+        """Count frames; whether they are no more than a client may send."""
+        now = self._host.loop.time()
+        self._frames_until = max(self._frames_until, now) + frames / FRAMES_PER_SECOND
+        return self._frames_until - now <= FRAMES_AT_ONCE / FRAMES_PER_SECOND
 
     def _ending(self) -> bool:
         return self._state is _State.ENDING or self._state is _State.CLOSED

@@ -6,6 +6,7 @@ of the attacker is gone, and so is the memory it took; the log holds no tracebac
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -14,7 +15,7 @@ import pytest
 from tests.e2e.conftest import Eventually, aside, migrated_house
 from tests.support import host as app
 from tests.support import issuer
-from tests.support.client import Client, open_client
+from tests.support.client import Client, RawClient, open_client, raw_client, target
 from tests.support.issuer import AUDIENCE, ISSUER
 from tests.support.postgres import Database, Servers
 from tests.support.roles import as_service
@@ -73,6 +74,20 @@ async def welcome(server: Server, user: str, **query: str) -> Client:
     await client.until(lambda one: one.messages)
     assert client.messages[0]["type"] == "connected", client.messages
     return client
+
+
+@asynccontextmanager
+async def attacker(
+    server: Server, user: str, *headers: str, receive_buffer: int | None = None
+) -> AsyncIterator[RawClient]:
+    """Somebody with a good token and a connection, who does with it what a test says."""
+    async with raw_client(server.address, receive_buffer=receive_buffer) as client:
+        authorization = f"Authorization: {good(user)['Authorization']}"
+        head = await client.handshake(target(), authorization, *headers)
+        assert head.startswith(b"HTTP/1.1 101"), head
+        assert b"sec-websocket-extensions" not in head.lower(), head
+        assert (await client.read_message())["type"] == "connected"
+        yield client
 
 
 @pytest.fixture(autouse=True)

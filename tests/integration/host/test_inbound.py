@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from app.gateway.uvicorn_host.inbound import (
-    FRAMES_PER_READ,
+    FRAMES_AT_ONCE,
     SKIP_FACTOR,
     Arrival,
     Binary,
@@ -170,8 +170,8 @@ def test_a_message_far_above_the_limit_ends_the_connection() -> None:
 
 def test_a_flood_of_empty_frames_in_one_read_ends_the_connection() -> None:
     """It costs the client six bytes a frame and us a thousand times as much."""
-    flood = masked(Opcode.PING) * (FRAMES_PER_READ + 1)
+    flood = masked(Opcode.PING) * (FRAMES_AT_ONCE + 1)
     *pings, end = feed(flood)
-    assert pings == [Ping(b"")] * FRAMES_PER_READ
+    assert pings == [Ping(b"")] * FRAMES_AT_ONCE
     assert isinstance(end, Violation)
     assert end.code == 1008

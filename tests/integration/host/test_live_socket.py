@@ -88,6 +88,35 @@ async def test_a_client_ping_is_answered_with_its_payload(host: Hosted) -> None:
         assert await client.read_frame() == (Opcode.PONG, b"")
 
 
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(frame(Opcode.PING) * 2000, id="pings"),
+        pytest.param(frame(Opcode.PONG, b"x") * 1999 + frame(Opcode.PING), id="pongs"),
+        pytest.param(
+            frame(Opcode.TEXT, b"", fin=False)
+            + frame(Opcode.CONT, fin=False) * 1997
+            + frame(Opcode.CONT)
+            + frame(Opcode.PING),
+            id="fragments",
+        ),
+    ],
+)
+async def test_a_client_that_floods_steadily_is_closed_too(host: Hosted, flood: bytes) -> None:
+    """However slowly, so that no single read holds too many frames."""
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        await host.connection()
+        rounds = 0
+        client.send(flood)
+        while (answer := await client.read_frame())[0] == Opcode.PONG:
+            rounds += 1
+            client.send(flood)
+
+        assert (answer[0], answer[1][:2]) == (Opcode.CLOSE, (1008).to_bytes(2))
+        assert rounds >= 2
+
+
 async def test_a_client_may_speak_before_it_is_accepted(host: Hosted) -> None:
     """What arrives between the request and the accept is told after it, in order and complete."""
     host.gate.clear()
