@@ -45,7 +45,6 @@ from app.gateway.origins import ANY, Origins
 from app.gateway.sse import SseEndpoint
 from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, install
 from app.gateway.websocket import WebSocketEndpoint
-from app.http import RequestLimits, RequestsPerUser
 from app.lifecycle import Part
 from app.outbox.catch_up import Archive
 from app.outbox.fan_out import FanOut
@@ -54,6 +53,7 @@ from app.outbox.receipts import Receipts
 from app.outbox.tail import Tail, Timing
 from app.outbox.walk import PageSize
 from app.preparation import Preparation, StartupError
+from app.request_limits import RequestLimits, RequestsPerUser
 from app.scheduler.housekeeping import DAY, Ages
 from app.scheduler.jobs import ERASE, Intervals, jobs
 from app.scheduler.presence import Heartbeat

@@ -1,113 +1,131 @@
-"""What the HTTP endpoints share: who asks, and how they are told what went wrong."""
+"""What the HTTP endpoints share: values, and how somebody is told what went wrong.
 
-import asyncio
-import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+Every error has one body, whoever tells it: that of the `error` message of a WebSocket.
+"""
 
-from fastapi import HTTPException, Response, status
-from fastapi.responses import JSONResponse
-from pydantic import StringConstraints
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from app.core.allowance import Allowance
+from fastapi import HTTPException, Response
+from pydantic import BaseModel, Field, PlainSerializer, StringConstraints, WithJsonSchema
+
+from app.core import messages
 
 # PostgreSQL's text holds no NUL.
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 DeviceToken = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+Moment = Annotated[
+    datetime,
+    PlainSerializer(messages.timestamp, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
+"""A time as messages tell it."""
 
 RETRY_AFTER = {"Retry-After": "5"}
+MOST_PROBLEMS = 20
+"""Of those of one request that are told; who sends a million of them is told no more."""
+LONGEST_NAME = 100
+"""Characters that are told of a name that somebody sent."""
 
 
-def unavailable() -> HTTPException:
-    """The answer while the database is away."""
-    return HTTPException(
-        status.HTTP_503_SERVICE_UNAVAILABLE,
-        "The database cannot be reached just now; try again.",
-        headers=RETRY_AFTER,
+class ErrorAnswer(BaseModel):
+    """Why a request was not served."""
+
+    type: Literal["error"]
+    code: str = Field(description="For programs.")
+    message: str = Field(description="For people.")
+
+
+class WrongPart(BaseModel):
+    """A part of a request that cannot be taken."""
+
+    where: list[str | int] = Field(examples=[["body", "platform"]])
+    message: str
+
+
+class InvalidAnswer(ErrorAnswer):
+    """Why a request was not understood."""
+
+    problems: list[WrongPart] | None = Field(
+        default=None, description=f"What is wrong with which part; the first {MOST_PROBLEMS}."
     )
 
 
-def problem(
-    status_code: int, code: str, message: str, headers: dict[str, str] | None = None
-) -> HTTPException:
+class Problem(HTTPException):
     """An answer that a program tells from others by `code`, and a person by `message`."""
-    return HTTPException(status_code, {"code": code, "message": message}, headers=headers)
+
+    def __init__(
+        self, status_code: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status_code, message, headers)
+        self.code = code
+        self.message = message
 
 
-class RequestsPerUser:
-    """Counts the requests on behalf of each user; `clock` gives seconds."""
-
-    def __init__(self, allowance: Allowance, clock: Callable[[], float] = time.monotonic) -> None:
-        self._allowance = allowance
-        self._clock = clock
-
-    def count(self, user_id: str) -> None:
-        """Count one; answers 429 when it is too many."""
-        wait = self._allowance.take(user_id, self._clock())
-        if wait:
-            message = "Too many requests of this user; try again later."
-            raise problem(429, "rate_limited", message, {"Retry-After": str(math.ceil(wait))})
+def problem(status_code: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Problem:
+    """What to raise for an answer with this code and message."""
+    return Problem(status_code, code, message, headers)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """What a request may cost before anybody looks at it; sizes are bytes, `body_timeout` seconds."""
-
-    url_size: int
-    body_size: int
-    body_timeout: float
+def unavailable() -> Problem:
+    """The answer while the database is away."""
+    return problem(503, "unavailable", "The database cannot be reached just now; try again.", RETRY_AFTER)
 
 
-class Limited:
-    """ASGI around the endpoints: no request takes more than its limits, whatever its headers say."""
-
-    def __init__(self, app: ASGIApp, limits: RequestLimits) -> None:
-        self._app = app
-        self._limits = limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request."""
-        if size_of_url(scope) > self._limits.url_size:
-            await _too_long(self._limits.url_size)(scope, receive, send)
-        else:
-            await self._app(scope, _bounded(receive, self._limits), send)
+def error_answer(told: Problem) -> Response:
+    """The response that tells a problem."""
+    return _answer(told.status_code, messages.error(told.code, told.message), told.headers)
 
 
-def size_of_url(scope: Mapping[str, Any]) -> int:
-    """Bytes of the path and the query of an ASGI scope, as they came."""
-    query = scope["query_string"]
-    return len(scope.get("raw_path") or scope["path"].encode()) + len(query) + bool(query)  # with its "?"
+def invalid_answer(wrong: Sequence[Mapping[str, Any]]) -> Response:
+    """Answer 422; `wrong` are errors of pydantic's, of which nothing is told that repeats the request."""
+    problems = [
+        {
+            "where": [one[:LONGEST_NAME] if isinstance(one, str) else one for one in each["loc"]],
+            "message": each["msg"],
+        }
+        for each in wrong[:MOST_PROBLEMS]
+    ]
+    error = messages.error("malformed", "The request cannot be taken; see problems.")
+    return _answer(422, error[:-1] + b',"problems":' + json.dumps(problems).encode() + b"}", None)
 
 
-def _too_long(most: int) -> Response:
-    return JSONResponse(
-        {"detail": {"code": "too_large", "message": f"The URL has more than {most} bytes."}}, 414
-    )
+def _answer(status: int, body: bytes, headers: Mapping[str, str] | None) -> Response:
+    return Response(body, status, headers, media_type="application/json")
 
 
-def _bounded(receive: Receive, limits: RequestLimits) -> Receive:
-    """The same, which answers 413 and 408 to a body that is too large or too slow."""
-    taken, complete = 0, False
-    deadline = asyncio.get_running_loop().time() + limits.body_timeout
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These errors as OpenAPI has them, and those that any request may be answered with."""
+    told = {status: _DESCRIPTIONS[status] for status in (*statuses, *_ANY_REQUEST)}
+    return {
+        status: {"description": text, "model": InvalidAnswer if status == 422 else ErrorAnswer}
+        for status, text in sorted(told.items())
+    }
 
-    async def bounded() -> Message:
-        nonlocal taken, complete
-        if complete:
-            return await receive()
-        try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
-        except TimeoutError:
-            late = f"The body has not come within {limits.body_timeout:g} seconds."
-            raise problem(408, "too_slow", late, {"Connection": "close"}) from None
-        taken += len(message.get("body", b""))
-        complete = not message.get("more_body", False)
-        if taken > limits.body_size:
-            too_much = f"The body has more than {limits.body_size} bytes; send less at once."
-            raise problem(413, "too_large", too_much)
-        return message
 
-    return bounded
+_ANY_REQUEST = (408, 413, 414)
+_DESCRIPTIONS = {
+    400: "A body that cannot be read, or no way to give a token.",
+    401: "No token, or a bad one.",
+    403: "Another user's, revoked, or for others.",
+    404: "There is no such thing.",
+    408: "The body is too slow.",
+    409: "Not as things are.",
+    413: "The body is too large.",
+    414: "The URL is too long.",
+    422: "A part of the request cannot be taken.",
+    429: "Too many requests of this user; wait for Retry-After.",
+    503: "Not just now; wait for Retry-After.",
+}
+
+
+REALM = "realtime"
+"""Of the tokens of users."""
+
+
+def challenge(realm: str, *, gave_nothing: bool) -> dict[str, str]:
+    """The header of a 401; who gave nothing is told of no error (RFC 6750, section 3.1)."""
+    error = "" if gave_nothing else ', error="invalid_token"'
+    return {"WWW-Authenticate": f'Bearer realm="{realm}"{error}'}

@@ -3,7 +3,6 @@
 Routes and lifespan, nothing else.
 """
 
-import json
 import logging
 from importlib.metadata import version
 
@@ -11,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.admin import endpoints as admin
@@ -20,8 +20,9 @@ from app.bootstrap import Service
 from app.devices import endpoints as devices
 from app.gateway import sse
 from app.gateway.origins import ANY, Origins
-from app.http import Limited
+from app.http import Problem, error_answer, invalid_answer, problem
 from app.preparation import StartupError
+from app.request_limits import Limited
 from app.settings import Settings
 from app.sync import endpoints as sync
 from app.telemetry import health
@@ -80,6 +81,8 @@ def create_app() -> RealTime:
     """Build the application; nothing is read or connected before its lifespan starts."""
     application = RealTime(title="MindVibe Real-Time", version=version("mindvibe-realtime"))
     application.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
+    application.add_exception_handler(HTTPException, _tell_of_a_problem)
+    application.add_exception_handler(Exception, _tell_of_a_mistake)
     application.include_router(health.router(lambda: application.service.health))
 
     def callers() -> Callers:
@@ -108,9 +111,26 @@ def _shared(app: ASGIApp, origins: Origins) -> ASGIApp:
 
 async def _tell_what_is_wrong(request: Request, error: Exception) -> Response:  # noqa: ARG001
     """Answer 422 without repeating the request: it may hold a device token, or what no answer can hold."""
-    problems = error.errors() if isinstance(error, RequestValidationError) else []
-    told = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]
-    return Response(json.dumps({"detail": told}), 422, media_type="application/json")
+    return invalid_answer(error.errors() if isinstance(error, RequestValidationError) else [])
+
+
+async def _tell_of_a_problem(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """Answer with the problem that somebody raised, or what the framework's own words come to."""
+    match error:
+        case Problem():
+            return error_answer(error)
+        case HTTPException(status_code=404):
+            return error_answer(problem(404, "not_found", "There is nothing here; see /docs."))
+        case HTTPException(status_code=405):
+            message = "This cannot be done here by this method; see the header Allow."
+            return error_answer(problem(405, "method_not_allowed", message, error.headers))
+        case _:
+            return error_answer(problem(400, "malformed", "The body cannot be read; send JSON."))
+
+
+async def _tell_of_a_mistake(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """Answer 500 in the same shape; what happened is for the log alone."""
+    return error_answer(problem(500, "internal_error", "This is our mistake; try again later."))
 
 
 def _one_line(error: Exception) -> str:

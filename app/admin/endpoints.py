@@ -10,7 +10,7 @@ from app.admin.letters import DeadLetters, Redriven
 from app.admin.schemas import MOST_LETTERS, Letter, RedrivenAll
 from app.auth.service import ServiceAccess
 from app.core.reads import Unavailable
-from app.http import UserId, problem, unavailable
+from app.http import UserId, problem, responses, unavailable
 
 _MOST = 1 << 63
 
@@ -21,7 +21,7 @@ def router(letters: Callable[[], DeadLetters], access: Callable[[], ServiceAcces
         prefix="/realtime/dead-letters",
         tags=["operators"],
         dependencies=[Depends(operators_only(access))],
-        responses={401: {}, 403: {}, 503: {}},
+        responses=responses(401, 403, 422, 503),
     )
 
     @routes.get("")
@@ -36,7 +36,7 @@ def router(letters: Callable[[], DeadLetters], access: Callable[[], ServiceAcces
         except Unavailable:
             raise unavailable() from None
 
-    @routes.post("/{id}/redrive", status_code=204, responses={404: {}, 409: {}})
+    @routes.post("/{id}/redrive", status_code=204, responses=responses(404, 409))
     async def redrive(letter_id: Annotated[int, Path(alias="id", ge=1, lt=_MOST)]) -> None:
         """Set what a dead letter is about on its way again; the letter goes."""
         try:

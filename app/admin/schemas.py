@@ -1,8 +1,8 @@
 """What the operators' endpoints answer."""
 
-from datetime import datetime
-
 from pydantic import BaseModel, ConfigDict, Field
+
+from app.http import Moment
 
 MOST_LETTERS = 1000
 
@@ -19,9 +19,9 @@ class Letter(BaseModel):
     reason: str = Field(description="`expired`, `nacked` or `unacked`.")
     detail: str | None = Field(description="What the client said of it.")
     attempts: int
-    dead_at: datetime
+    dead_at: Moment
     event_type: str | None = Field(description="`sync` for a row of sync_queue; null when the row is gone.")
-    created_at: datetime | None
+    created_at: Moment | None
     is_redrivable: bool
 
 

@@ -1,25 +1,22 @@
 """Who makes an HTTP request, for endpoints that act on behalf of a user."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 
 from app.auth.doorkeeper import Doorkeeper
 from app.core.identity import Denied, Identity, NotAllowed, Unauthenticated
 from app.core.reads import Unavailable
-from app.http import RequestsPerUser, problem, unavailable
+from app.http import REALM, Problem, challenge, problem, unavailable
+from app.request_limits import RequestsPerUser
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "No way to give a token."},
-    401: {"description": "No token, or a bad one."},
-    403: {"description": "Another user's, or revoked."},
-    429: {"description": "Too many requests of this user; wait for Retry-After."},
-}
-"""What any endpoint that asks who calls may answer, as OpenAPI has it."""
+REFUSALS = (400, 401, 403, 422, 429, 503)
+"""What any endpoint that asks who calls may answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +65,55 @@ class Callers:
     requests: RequestsPerUser
 
 
-def caller(callers: Callable[[], Callers]) -> Callable[[Request], Awaitable[Caller]]:
-    """How an endpoint learns who calls; answers 400, 401, 403, 429 and 503."""
+def asks_first(callers: Callable[[], Callers]) -> type[APIRoute]:
+    """Routes that find out who calls before anything else of a request is read, its body above all.
 
-    async def who_calls(request: Request) -> Caller:
-        try:
-            identity = await callers().doorkeeper.identify_by_token(request.scope)
-        except Denied as denied:
-            raise refusal(denied) from None
-        except Unavailable:
-            raise unavailable() from None
-        requests = callers().requests
-        if identity is not None:
-            requests.count(identity.user_id)
-        return Caller(callers().doorkeeper, requests, identity)
+    They answer 400, 401, 403, 429 and 503, and hand what they found to `Calling`.
+    """
 
-    return who_calls
+    class AsksFirst(APIRoute):
+        """One of those routes."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            """How a request is handled."""
+            handle = super().get_route_handler()
+
+            async def ask_first(request: Request) -> Response:
+                request.state.caller = await _who_calls(callers(), request)
+                return await handle(request)
+
+            return ask_first
+
+    return AsksFirst
 
 
-def refusal(denied: Denied) -> HTTPException:
+async def _who_calls(callers: Callers, request: Request) -> Caller:
+    try:
+        identity = await callers.doorkeeper.identify_by_token(request.scope)
+    except Denied as denied:
+        raise refusal(denied) from None
+    except Unavailable:
+        raise unavailable() from None
+    if identity is not None:
+        callers.requests.count(identity.user_id)
+    return Caller(callers.doorkeeper, callers.requests, identity)
+
+
+def _found(request: Request) -> Caller:
+    found: Caller = request.state.caller
+    return found
+
+
+Calling = Annotated[Caller, Depends(_found)]
+"""Who calls an endpoint on such a route."""
+
+
+def refusal(denied: Denied) -> Problem:
     """The answer to somebody who may not."""
     match denied:
         case Unauthenticated():
-            challenge = {"WWW-Authenticate": 'Bearer realm="realtime", error="invalid_token"'}
-            return problem(401, denied.code, denied.message, challenge)
+            headers = challenge(REALM, gave_nothing=denied.gave_nothing)
+            return problem(401, denied.code, denied.message, headers)
         case NotAllowed():
             return problem(403, denied.code, denied.message)
         case _:

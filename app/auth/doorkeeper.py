@@ -39,7 +39,7 @@ class Doorkeeper:
             case Cookie(text):
                 identity = await self._tickets.look_at(text)
             case None:
-                raise Unauthenticated(NOTHING_GIVEN)
+                raise Unauthenticated(NOTHING_GIVEN, gave_nothing=True)
         await self._revocations.check(identity)
         return identity
 
@@ -51,7 +51,7 @@ class Doorkeeper:
             case Bearer(token):
                 return await self.verify(token)
             case _:
-                raise Unauthenticated("Give a token: `Authorization: Bearer …`.")
+                raise Unauthenticated("Give a token: `Authorization: Bearer …`.", gave_nothing=True)
 
     async def verify(self, token: str) -> Identity:
         """Say whose token this is, which must be one; raises Denied and Unavailable."""

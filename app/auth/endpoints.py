@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from app.auth.caller import REFUSALS, Caller, Callers, caller
+from app.auth.caller import REFUSALS, Callers, Calling, asks_first
 from app.auth.credentials import COOKIE
 from app.auth.tickets import LIFETIME, Tickets
 from app.core.reads import Unavailable
-from app.http import problem, unavailable
+from app.http import problem, responses, unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,17 @@ class TicketAnswer(BaseModel):
 
 def router(offices: Callable[[], Offices], *, cookie_path: str) -> APIRouter:
     """The tickets endpoint; a cookie goes back to `cookie_path` only."""
-    routes = APIRouter(prefix="/realtime/tickets", tags=["authentication"], responses=REFUSALS)
-    who_calls = Depends(caller(lambda: offices().callers))
+    routes = APIRouter(
+        prefix="/realtime/tickets",
+        tags=["authentication"],
+        route_class=asks_first(lambda: offices().callers),
+    )
 
-    @routes.post("", status_code=201, responses={409: {}, 503: {}})
+    @routes.post("", status_code=201, responses=responses(*REFUSALS, 409))
     async def issue(
         request: Request,
         response: Response,
-        calling: Annotated[Caller, who_calls],
+        calling: Calling,
         form: Annotated[
             Literal["cookie"] | None,
             Query(alias="as", description="For EventSource: an HttpOnly cookie for as long as the token."),

@@ -14,9 +14,10 @@ class Denied(Exception):  # noqa: N818 - what the client gets to hear, not a mis
 
 
 class Unauthenticated(Denied):
-    """No token, or one that proves nothing: get another one."""
+    """No token, or one that proves nothing: get another one. `gave_nothing`: there was none at all."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, gave_nothing: bool = False) -> None:
+        self.gave_nothing = gave_nothing
         super().__init__("unauthorized", message)
 
 

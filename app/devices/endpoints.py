@@ -1,16 +1,15 @@
 """`/realtime/devices`: where a push token or an installation becomes a device."""
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.auth.caller import REFUSALS, Caller, Callers, caller
+from app.auth.caller import REFUSALS, Callers, Calling, asks_first
 from app.core.reads import Unavailable
 from app.devices.registry import Registry
-from app.http import DeviceToken, UserId, unavailable
+from app.http import DeviceToken, Moment, UserId, problem, responses, unavailable
 from app.store.devices import UnknownUser
 
 
@@ -35,19 +34,19 @@ class DeviceAnswer(BaseModel):
     id: int
     user_id: str
     platform: str
-    last_active: datetime
-    created_at: datetime
+    last_active: Moment
+    created_at: Moment
 
 
 def router(registry: Callable[[], Registry], callers: Callable[[], Callers]) -> APIRouter:
     """The devices endpoints on top of a registry."""
-    who_calls = Depends(caller(callers))
-    routes = APIRouter(prefix="/realtime/devices", tags=["devices"], responses=REFUSALS)
+    routes = APIRouter(prefix="/realtime/devices", tags=["devices"], route_class=asks_first(callers))
+    refreshed: dict[int | str, dict[str, Any]] = {
+        200: {"model": DeviceAnswer, "description": "The device is refreshed."}
+    }
 
-    @routes.post("", status_code=201, responses={200: {"model": DeviceAnswer}, 404: {}, 503: {}})
-    async def register(
-        device: Registration, response: Response, calling: Annotated[Caller, who_calls]
-    ) -> DeviceAnswer:
+    @routes.post("", status_code=201, responses=refreshed | responses(*REFUSALS, 404))
+    async def register(device: Registration, response: Response, calling: Calling) -> DeviceAnswer:
         """Register a device (201) or refresh it (200)."""
         user_id = calling.acts_for(device.user_id, "body")
         try:
@@ -55,15 +54,15 @@ def router(registry: Callable[[], Registry], callers: Callable[[], Callers]) -> 
                 user_id, device.device_token, device.platform, device.previous_token
             )
         except UnknownUser:
-            raise HTTPException(404, "No such user; a device belongs to a row of users.") from None
+            raise problem(404, "no_such_user", "No such user; a device belongs to a row of users.") from None
         except Unavailable:
             raise unavailable() from None
         response.status_code = 201 if is_new else 200
         return DeviceAnswer.model_validate(row)
 
-    @routes.get("", responses={503: {}})
+    @routes.get("", responses=responses(*REFUSALS))
     async def list_devices(
-        calling: Annotated[Caller, who_calls], user_id: Annotated[UserId | None, Query()] = None
+        calling: Calling, user_id: Annotated[UserId | None, Query()] = None
     ) -> list[DeviceAnswer]:
         """List a user's devices, oldest first."""
         of_user = calling.acts_for(user_id)
@@ -72,9 +71,9 @@ def router(registry: Callable[[], Registry], callers: Callable[[], Callers]) -> 
         except Unavailable:
             raise unavailable() from None
 
-    @routes.delete("/{device_id}", status_code=204, responses={404: {}, 503: {}})
+    @routes.delete("/{device_id}", status_code=204, responses=responses(*REFUSALS, 404))
     async def remove(
-        calling: Annotated[Caller, who_calls],
+        calling: Calling,
         device_id: Annotated[int, Path(ge=1, lt=1 << 63)],
         user_id: Annotated[UserId | None, Query()] = None,
     ) -> None:
@@ -85,6 +84,6 @@ def router(registry: Callable[[], Registry], callers: Callable[[], Callers]) -> 
         except Unavailable:
             raise unavailable() from None
         if not found:
-            raise HTTPException(404, "This user has no such device.")
+            raise problem(404, "no_such_device", "This user has no such device.")
 
     return routes

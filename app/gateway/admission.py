@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from app.core import messages
 from app.core.close_codes import CloseCode
-from app.core.identity import BadCredentials, Denied, Identity, NotAllowed
+from app.core.identity import BadCredentials, Denied, Identity, NotAllowed, Unauthenticated
 from app.core.reads import Unavailable
 from app.core.wishes import Wishes
 from app.gateway.asgi_socket import Message
@@ -25,13 +25,14 @@ MAX_ID = 255
 class Refusal:
     """Why a connection is closed at once; the client is told `code` and `message` before.
 
-    `after_ms`: when it may come back, where that is known.
+    `after_ms`: when it may come back, where that is known. `gave_nothing`: for want of any token.
     """
 
     close_code: CloseCode
     code: str
     message: str
     after_ms: int | None = None
+    gave_nothing: bool = False
 
 
 NO_USER = Refusal(
@@ -155,14 +156,17 @@ class Reception:
 
 
 def _refusal(denied: Denied) -> Refusal:
+    gave_nothing = False
     match denied:
         case NotAllowed():
             code = CloseCode.NOT_ALLOWED
         case BadCredentials():
             code = CloseCode.BAD_REQUEST
+        case Unauthenticated():
+            code, gave_nothing = CloseCode.UNAUTHENTICATED, denied.gave_nothing
         case _:
             code = CloseCode.UNAUTHENTICATED
-    return Refusal(code, denied.code, denied.message)
+    return Refusal(code, denied.code, denied.message, gave_nothing=gave_nothing)
 
 
 def refuses(refusal: Refusal) -> OpenEvents:

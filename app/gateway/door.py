@@ -9,7 +9,7 @@ from app.core.allowance import Allowance
 from app.gateway.addresses import counted_as
 from app.gateway.asgi_socket import Message
 from app.gateway.origins import Origins
-from app.http import size_of_url
+from app.request_limits import size_of_url
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,11 @@ from app.gateway.asgi_socket import Message, Receive, Send
 from app.gateway.connection import Surroundings
 from app.gateway.door import Door, Turned
 from app.gateway.sse_socket import FINAL, STATUS, message_block, retry_block, serve_stream, stream_headers
+from app.http import REALM, challenge
 
 PATH = "/realtime/events"
 RETRY_AFTER = 5
 """Seconds after which somebody refused for now may ask again."""
-
-CHALLENGE = b'Bearer realm="realtime", error="invalid_token"'
 
 FULL = Refusal(
     CloseCode.INTERNAL_ERROR, "unavailable", "This process takes no more connections; try again later."
@@ -38,7 +37,7 @@ class SseEndpoint:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request; this returns when its stream has ended."""
         if scope["method"] != "GET":
-            await _answer(send, 405, messages.error("malformed", "Use GET."), (b"allow", b"GET"))
+            await _answer(send, 405, messages.error("method_not_allowed", "Use GET."), (b"allow", b"GET"))
             return
         turned = self._door.turns_away(scope)
         if turned is not None:
@@ -61,8 +60,9 @@ async def _refuse(scope: Message, send: Send, refusal: Refusal) -> None:
     error = messages.error(refusal.code, refusal.message, refusal.after_ms)
     lasting = STATUS.get(refusal.close_code)
     if lasting is not None:
-        challenge = ((b"www-authenticate", CHALLENGE),) if lasting == 401 else ()
-        await _answer(send, lasting, error, *challenge)
+        told = challenge(REALM, gave_nothing=refusal.gave_nothing) if lasting == 401 else {}
+        headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+        await _answer(send, lasting, error, *headers)
     else:
         status = 429 if refusal.close_code is CloseCode.TOO_MANY else 503
         await _ask_to_wait(scope, send, status, error, RETRY_AFTER)

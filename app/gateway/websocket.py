@@ -4,15 +4,20 @@ On the ASGI level, because a framework's WebSocket route costs a third of the me
 connection and half the rate of sending (bench/connection_cost.py).
 """
 
+from app.core import messages
 from app.core.wishes import Wishes
 from app.gateway.admission import Guest, Reception, query, refuses
 from app.gateway.asgi_socket import Message, Receive, Send, serve_socket
 from app.gateway.connection import Surroundings
-from app.gateway.door import Door
+from app.gateway.door import Door, Turned
 
 PATH = "/realtime/ws"
 SUBPROTOCOL = "mindvibe.v1"
 """What is answered where it was offered; a browser offers its token beside it and must not get that back."""
+
+
+NO_WEBSOCKET = Turned(404, "not_found", "There is no WebSocket here; connect to /realtime/ws.")
+FULL = Turned(503, "unavailable", "This process takes no more connections; try again.", 5)
 
 
 class WebSocketEndpoint:
@@ -30,15 +35,15 @@ class WebSocketEndpoint:
         """Serve one WebSocket; under our own host this returns as soon as the connection stands."""
         await receive()  # websocket.connect
         if scope["path"] != PATH:
-            await _refuse(send, scope, 404, "There is no WebSocket here; connect to /realtime/ws.")
+            await _refuse(send, scope, NO_WEBSOCKET)
             return
         turned = self._door.turns_away(scope)
         if turned is not None:
-            await _refuse(send, scope, turned.status, turned.message, turned.retry_after)
+            await _refuse(send, scope, turned)
             return
         admitted = await self._reception.admit(scope)
         if admitted is None:
-            await _refuse(send, scope, 503, "This process takes no more connections; try again.", 5)
+            await _refuse(send, scope, FULL)
             return
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
@@ -51,13 +56,13 @@ class WebSocketEndpoint:
         await serve_socket(scope, receive, send, open_events, message_size=self._message_size)
 
 
-async def _refuse(send: Send, scope: Message, status: int, text: str, retry_after: int | None = None) -> None:
+async def _refuse(send: Send, scope: Message, turned: Turned) -> None:
     """Refuse before the accept, with a reason where the server can carry one."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1013})
         return
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    if retry_after is not None:
-        headers.append((b"retry-after", b"%d" % retry_after))
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": text.encode()})
+    headers = [(b"content-type", b"application/json")]
+    if turned.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % turned.retry_after))
+    await send({"type": "websocket.http.response.start", "status": turned.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": messages.error(turned.code, turned.message)})

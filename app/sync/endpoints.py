@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
-from app.auth.caller import REFUSALS, Caller, Callers, caller
+from app.auth.caller import REFUSALS, Caller, Callers, Calling, asks_first
 from app.core.position import Position
 from app.core.reads import Interrupted, Unavailable, UserErased
 from app.core.token import TokenError, decode, encode
 from app.core.wishes import Wishes
-from app.http import RETRY_AFTER, DeviceToken, UserId, problem, unavailable
+from app.http import RETRY_AFTER, DeviceToken, UserId, problem, responses, unavailable
 from app.store.sync import UserGone
 from app.sync.acks import Acks, PositionLost
 from app.sync.polling import LONGEST_WAIT, Asked, Polling
@@ -37,13 +37,12 @@ class Sync:
 
 def router(sync: Callable[[], Sync], callers: Callable[[], Callers]) -> APIRouter:
     """The sync endpoints."""
-    who_calls = Depends(caller(callers))
-    routes = APIRouter(prefix="/realtime/sync", tags=["sync"], responses=REFUSALS)
+    routes = APIRouter(prefix="/realtime/sync", tags=["sync"], route_class=asks_first(callers))
 
-    @routes.get("", response_model=Synced, responses={403: {}, 404: {}, 429: {}, 503: {}})
+    @routes.get("", response_model=Synced, responses=responses(*REFUSALS, 404))
     async def read(
         request: Request,
-        calling: Annotated[Caller, who_calls],
+        calling: Calling,
         user_id: Annotated[UserId | None, Query()] = None,
         device_token: Annotated[DeviceToken | None, Query()] = None,
         x_device_token: Annotated[DeviceToken | None, Header()] = None,
@@ -66,8 +65,8 @@ def router(sync: Callable[[], Sync], callers: Callable[[], Callers]) -> APIRoute
             _encoded(answer), media_type="application/json", headers={"Cache-Control": "no-store"}
         )
 
-    @routes.post("/ack", responses={403: {}, 404: {}, 409: {}, 503: {}})
-    async def acknowledge(ack: Ack, calling: Annotated[Caller, who_calls]) -> Acknowledged:
+    @routes.post("/ack", responses=responses(*REFUSALS, 404, 409))
+    async def acknowledge(ack: Ack, calling: Calling) -> Acknowledged:
         """Say what was processed: everything up to `position`, and the messages of `ids`."""
         user_id = calling.acts_for(ack.user_id, "body")
         position = None if ack.position is None else _position(ack.position)
@@ -75,8 +74,8 @@ def router(sync: Callable[[], Sync], callers: Callable[[], Callers]) -> APIRoute
             who = await look_up(sync().devices, user_id, ack.device_token)
             return Acknowledged(marked=await sync().acks.take(who, position, ack.ids))
 
-    @routes.post("", responses={404: {}, 503: {}})
-    async def upload(upload: Upload, calling: Annotated[Caller, who_calls]) -> Uploaded:
+    @routes.post("", responses=responses(*REFUSALS, 404))
+    async def upload(upload: Upload, calling: Calling) -> Uploaded:
         """Upload actions for the user's other devices and the application; safe to be repeated."""
         user_id = calling.acts_for(upload.user_id, "body")
         async with _problems_told(sync().devices, calling, upload.device_token):

@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastapi import HTTPException
-
 from app.core.wishes import Wishes
+from app.http import Problem
 from app.sync.ports import ArchiveOf, Devices
 from app.sync.reading import Answer, read
 from app.sync.waiters import Waiters
@@ -83,6 +82,6 @@ class Polling:
 
 
 async def _until_gone(receive: Receive) -> None:
-    with contextlib.suppress(HTTPException):  # a body that nobody asked for, and without end: as good as gone
+    with contextlib.suppress(Problem):  # a body that nobody asked for, and without end: as good as gone
         while (await receive())["type"] != "http.disconnect":
             pass

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app.core.messages import timestamp
+from app.http import responses
 from app.telemetry.state import State
 
 
@@ -40,13 +41,14 @@ class Health:
 def router(health: Callable[[], Health]) -> APIRouter:
     """`/realtime/health` and `/realtime/ready`."""
     routes = APIRouter(prefix="/realtime", tags=["health"])
+    not_ready: dict[int | str, dict[str, Any]] = {503: {"description": "This process should get no traffic."}}
 
-    @routes.get("/health")
+    @routes.get("/health", responses=responses())
     async def get_health() -> dict[str, Any]:
         """Whether the service works, with reasons where it does not; always 200 while it answers."""
         return health().report()
 
-    @routes.get("/ready", responses={503: {"description": "This process should get no traffic."}})
+    @routes.get("/ready", responses=responses() | not_ready)
     async def get_ready(response: Response) -> dict[str, Any]:
         """Whether this process should get traffic."""
         reasons = health().not_ready()

@@ -92,7 +92,6 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "id": lambda value: type(value) is int and value > 0,
     "number": lambda value: type(value) is int and value >= 0,
     "time": _text_of(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
-    "moment": _text_of(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z"),
     "position": _is_position,
     "epoch": _text_of(r"[0-9a-f]{16}"),
     "text": _text_of(r"(?s).+"),

@@ -74,7 +74,7 @@ async def test_a_device_needs_a_user_who_exists(server: Server) -> None:
     device = {"user_id": "nobody at all", "device_token": "t of nobody", "platform": "ios"}
     answer = await server.request("POST", DEVICES, json=device)
     assert answer.status_code == 404
-    assert "users" in answer.json()["detail"]
+    assert (answer.json()["code"], "users" in answer.json()["message"]) == ("no_such_user", True)
 
 
 WRONG = {
@@ -110,7 +110,7 @@ async def test_a_wrong_registration_is_422_and_does_not_repeat_the_token(server:
     answer = await server.request("POST", DEVICES, content=json.dumps(body), headers=headers)
 
     assert answer.status_code == 422
-    assert answer.json()["detail"]
+    assert (answer.json()["code"], bool(answer.json()["problems"])) == ("malformed", True)
     assert "secret-token" not in answer.text
     assert "secret-token" not in server.log
 
