@@ -49,8 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     print("\n" + told(result, measures, there))
     options.out.mkdir(parents=True, exist_ok=True)
     result.write(options.out / "results.json")
-    _say(f"written to {options.out}")
+    for path in [options.out / "results.json", *_plotted(result, options.out)]:
+        _say(f"written: {path}")
     return result
+
+
+def _plotted(result: Result, folder: Path) -> list[Path]:
+    try:
+        from bench.plots import draw  # noqa: PLC0415 - plots are an extra
+    except ImportError:
+        _say("no plots: pip install -e '.[bench]'")
+        return []
+    return draw(result, folder)
 
 
 def _measure(

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class Postgres:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._templates: set[str] = set()
+        self._kept: dict[str, str] = {}
         self._numbers = itertools.count()
         postmaster = cluster.data_dir.joinpath("postmaster.pid").read_text().split()[0]
         self._postmaster = psutil.Process(int(postmaster))
@@ -52,6 +53,13 @@ class Postgres:
         dsn = self._copy("template1")
         query(dsn, sql)
         return dsn
+
+    def kept(self, name: str, fill: Callable[[str], None]) -> str:
+        """The address of a database with our schema that is filled once and stays for the whole run."""
+        if name not in self._kept:
+            self._kept[name] = self.migrated()
+            fill(self._kept[name])
+        return self._kept[name]
 
     def drop(self, dsn: str) -> None:
         """Drop a database, whoever is connected."""

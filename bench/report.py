@@ -88,7 +88,11 @@ def summary(result: Result, measures: Sequence[Measure]) -> list[list[str]]:
     lines = [["measure", "ours", "beside", "ratio", "reach", "further", ""]]
     for measure in measures:
         figures = result.figures.get(measure.name, {})
-        lines += [_line(row, figures) for row in measure.rows if row.figure in figures]
+        scale = result.about["scale"]
+        assert isinstance(scale, dict)
+        lines += [
+            [row.title.format(**scale), *_line(row, figures)] for row in measure.rows if row.figure in figures
+        ]
     return lines
 
 
@@ -97,12 +101,11 @@ def _line(row: Row, figures: dict[str, list[float]]) -> list[str]:
     ours = figures[row.figure]
     beside = figures.get(row.beside or "")
     if row.beside is not None and beside is None:
-        return [row.title, f"{_text(statistics.median(ours))} {unit}", "not measured", "", "", "", ""]
+        return [f"{_text(statistics.median(ours))} {unit}", "not measured", "", "", "", ""]
     ratios = ours if beside is None else [a / b for a, b in zip(ours, beside, strict=False)]
     value = statistics.median(ratios)
     sign = "x" if beside is not None else ""
     return [
-        row.title,
         f"{_text(statistics.median(ours))} {unit}",
         "" if beside is None else _text(statistics.median(beside)),
         "" if beside is None else f"{value:.2f} x",

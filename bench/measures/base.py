@@ -24,6 +24,7 @@ class Row:
     """A row of the table: a figure of ours, beside another's or by itself, and how far it should reach."""
 
     title: str
+    """With counts of the scale, as `{idle_connections:,}`."""
     figure: str
     """`SYSTEM.NAME` as in `Figures`."""
     beside: str | None = None

@@ -34,5 +34,12 @@ class Ours:
     def running(self, server: Postgres) -> Iterator[Running]:
         """On a migrated database."""
         dsn = server.migrated()
-        with dropped_afterwards(server, dsn), served("app.main:app", dsn, *FLAGS) as (port, process):
-            yield Running(dsn, str(port), marks=True, processes=(process,))
+        with dropped_afterwards(server, dsn), on(dsn) as up:
+            yield up
+
+
+@contextmanager
+def on(dsn: str) -> Iterator[Running]:
+    """The service on a database that is there already."""
+    with served("app.main:app", dsn, *FLAGS) as (port, process):
+        yield Running(dsn, str(port), marks=True, processes=(process,))

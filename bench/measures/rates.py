@@ -1,0 +1,38 @@
+"""Latency against rate: from nearly nothing to more than the writers can do."""
+
+from bench.load.writers import Load
+from bench.measures.base import Figures, Measure, milliseconds
+from bench.postgres import Postgres
+from bench.scale import Scale
+from bench.systems import System
+
+WRITERS = 16
+RATES = (50, 100, 200, 400, 700, 1000, 1500, 2000, 3000)
+"""Rows per second. What the writers did instead is where the curve's point is."""
+
+
+def run(server: Postgres, system: System, scale: Scale) -> Figures:
+    """Each rate for some seconds, on one start of the system."""
+    median, tail = [], []
+    with system.running(server) as up, up.readers() as readers:
+        readers.connect(scale.latency_users)
+        up.write(Load(100, WRITERS, scale.warm_up_seconds, scale.latency_users))
+        for rate in RATES:
+            readers.take()
+            wrote = up.write(Load(rate, WRITERS, scale.rate_seconds, scale.latency_users))
+            readers.wait(wrote.rows)
+            ages = readers.take().ages
+            median.append((wrote.rate, milliseconds(ages, 0.5)))
+            tail.append((wrote.rate, milliseconds(ages, 0.99)))
+            if wrote.rate < 0.9 * rate:
+                break
+    return Figures({"most rows/s": max(rate for rate, _ in tail)}, {"p50": median, "p99": tail})
+
+
+MEASURE = Measure(
+    "rates",
+    "Latency against rate, 200 users",
+    ("naive", "ours", "mosquitto", "nats", "socketio"),
+    run,
+    rounds=1,
+)
