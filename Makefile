@@ -47,4 +47,4 @@ clean: ## remove the environment, caches, and the data of embedded databases
 	@for link in $(DATA)/elsewhere $(DATA)/demo/elsewhere; do \
 		if [ -L "$$link" ]; then rm -rf "$$(readlink "$$link")"; fi; \
 	done
-	rm -rf $(VENV) $(DATA) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DATA) .bench .mypy_cache .ruff_cache .hypothesis .import_linter_cache

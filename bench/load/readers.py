@@ -9,7 +9,8 @@ import sys
 import time
 from typing import Any
 
-from bench.load.dialects import DIALECTS, Client, Listening
+from bench.load.clients import Client, Listening
+from bench.load.dialects import DIALECTS
 from bench.load.tally import Tally
 
 

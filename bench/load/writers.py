@@ -8,11 +8,14 @@ import json
 import random
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
 
-from bench.load.publishers import publisher
+from bench.load import mqtt, nats
+from bench.load.publishers import Publish
 from bench.stamps import now
 
 
@@ -26,6 +29,20 @@ class Load:
     users: int
     first: int = 0
     """The number of the first user."""
+
+
+@asynccontextmanager
+async def publisher(how: str) -> AsyncIterator[Publish | None]:
+    """A connection to publish on, `mqtt:PORT` or `nats:PORT`; None for `trigger`, which needs none."""
+    match how.split(":"):
+        case ["mqtt", port]:
+            async with mqtt.publishing(int(port)) as publish:
+                yield publish
+        case ["nats", port]:
+            async with nats.publishing(int(port)) as publish:
+                yield publish
+        case _:
+            yield None
 
 
 async def write(dsn: str, publishing: str, load: Load) -> dict[str, object]:

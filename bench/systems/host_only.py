@@ -26,6 +26,11 @@ class HostOnly:
     def running(self, server: Postgres) -> Iterator[Running]:
         dsn = server.migrated()
         with dropped_afterwards(server, dsn):
-            for table in HOST_TABLES:
-                query(dsn, f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+            without_triggers(dsn)
             yield Running(dsn)
+
+
+def without_triggers(dsn: str) -> None:
+    """Switch off the triggers of the host's tables."""
+    for table in HOST_TABLES:
+        query(dsn, f"ALTER TABLE {table} DISABLE TRIGGER ALL")
