@@ -91,8 +91,11 @@ class App(ABC):
 
     @property
     def once(self) -> list[Received]:
-        """What it has processed, without what came again."""
-        return list({received.id: received for received in reversed(self.processed)}.values())[::-1]
+        """What it has processed, in order, without what came again."""
+        first: dict[int, Received] = {}
+        for received in self.processed:
+            first.setdefault(received.id, received)
+        return list(first.values())
 
     @property
     def got(self) -> list[Event]:
