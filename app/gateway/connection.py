@@ -264,8 +264,9 @@ class Connection:
             receipts.refuse(confirmed.message.id, self.user_id, self.device_id, confirmed.reason)
             return
         device = self._device
-        key = None if device is None else (device.id, device.generation)
-        receipts.add(confirmed.events, confirmed.sync_rows, key, confirmed.position)
+        receipts.add(self.user_id, confirmed.events, confirmed.sync_rows)
+        if device is not None and confirmed.position is not None:
+            receipts.move((device.id, device.generation), confirmed.position)
         receipts.settle(confirmed.redelivered, self.device_id)
 
     async def _read(self, step: StartRead | NextPage) -> None:
@@ -317,7 +318,7 @@ class Connection:
             return
         if own.incarnation == begun.first.incarnation:
             events, sync_rows = await self._reader.proven(own)
-            self._surroundings.receipts.add(events, sync_rows, None, None)
+            self._surroundings.receipts.add(self.user_id, events, sync_rows)
 
     def _say_resumed(self, begun: Begun) -> None:
         position = self._session.position
@@ -437,7 +438,7 @@ class Connection:
             return
         if self._stored_at is None or position.taken_at - self._stored_at >= older_than:
             self._stored_at = position.taken_at
-            self._surroundings.receipts.add((), (), (self._device.id, self._device.generation), position)
+            self._surroundings.receipts.move((self._device.id, self._device.generation), position)
 
     def _end(self, reason: str) -> None:
         for row_id in self._session.unconfirmed:

@@ -53,14 +53,11 @@ class Archive(Protocol):
 class Receipts(Protocol):
     """Where confirmations go."""
 
-    def add(
-        self,
-        events: tuple[int, ...],
-        sync_rows: tuple[int, ...],
-        device: tuple[int, int] | None,
-        position: Position | None,
-    ) -> None:
-        """Note that rows have reached their user; `device` is an id and a generation."""
+    def add(self, user_id: str, events: tuple[int, ...], sync_rows: tuple[int, ...]) -> None:
+        """Note that rows have reached their user."""
+
+    def move(self, device: tuple[int, int], position: Position) -> None:
+        """Note what a device has; `device` is an id and a generation."""
 
     def settle(self, rows: tuple[int, ...], device_id: int | None) -> None:
         """Note that rows that were to be sent again have been processed."""

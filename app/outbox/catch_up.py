@@ -84,8 +84,9 @@ class CatchUp:
     ) -> None:
         self._archive = archive
         self._floor = floor
-        # What is confirmed from now on was undelivered when this reader came, and is its due.
-        self._tick = archive.receipts.tick
+        # What is confirmed from now on was undelivered when this reader came, and is its due. Taken once:
+        # by the time that a page is looked at, these may be written, and the page may not know it.
+        self._arrived = archive.receipts.unwritten_of(user_id)
         self._user_id = user_id
         self._takes_sync = takes_sync
         self._device_id = device_id
@@ -203,7 +204,7 @@ class CatchUp:
         return replace(found, rows=[row for row in found.rows if not skip(row)])
 
     def _has_arrived(self, row: Row) -> bool:
-        return self._archive.receipts.had_arrived(row[1], self._tick)
+        return row[1] in self._arrived
 
     def _page(self, rows: list[Row]) -> Page:
         wanted = [message(row) for row in rows if not self._skip(row)]

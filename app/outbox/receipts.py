@@ -15,8 +15,10 @@ from typing import TypeVar
 import asyncpg
 
 from app.core.position import Position
+from app.outbox.unwritten import Unwritten
 from app.store import receipts
 from app.store.database import UNREACHABLE, Database
+from app.store.receipts import DeviceKey
 from app.store.redeliveries import LONGEST_DETAIL, Key, Persistence, Tried
 from app.telemetry.state import State
 
@@ -30,7 +32,7 @@ class Receipts:
     """Collects confirmations; `interval` is the seconds, `batch` the rows, after which they are written."""
 
     KEPT = 1_000_000
-    """How many unwritten receipts are kept, about 100 bytes each."""
+    """How many unwritten receipts are kept, about 200 bytes each."""
 
     def __init__(
         self,
@@ -45,17 +47,14 @@ class Receipts:
         self._interval = interval
         self._batch = batch
         self._retry = retry
-        # Each with the tick at which it was first confirmed.
-        self._events: dict[int, int] = {}
-        self._sync_rows: dict[int, int] = {}
-        self._positions: dict[tuple[int, int], Position] = {}
+        self._events = Unwritten()
+        self._sync_rows = Unwritten()
+        self._positions: dict[DeviceKey, Position] = {}
         self._persistence = persistence or Persistence()
         self._tried: dict[Key, Tried] = {}
         self._settled: dict[Key, None] = {}
         self._something = asyncio.Event()
         self._enough = asyncio.Event()
-        self.tick = 0
-        """Counts confirmations, so that earlier ones can be told from later ones."""
         self.written = 0
         """Rows marked since the start."""
         self.failure: str | None = None
@@ -76,28 +75,20 @@ class Receipts:
         """Whether a row has reached its user although the table does not say so yet."""
         return row_id in self._events or row_id in self._sync_rows
 
-    def had_arrived(self, row_id: int, tick: int) -> bool:
-        """Whether a row is unwritten and had reached its user when `tick` was read."""
-        confirmed_at = self._events.get(row_id, self._sync_rows.get(row_id))
-        return confirmed_at is not None and confirmed_at <= tick
+    def unwritten_of(self, user_id: str) -> frozenset[int]:
+        """Events and sync rows that have reached this user although the tables do not say so yet."""
+        return self._events.of(user_id) | self._sync_rows.of(user_id)
 
-    def add(
-        self,
-        events: tuple[int, ...],
-        sync_rows: tuple[int, ...],
-        device: tuple[int, int] | None,
-        position: Position | None,
-    ) -> None:
-        """Note that rows have reached their user; `device` is the reader's id and generation."""
-        self.tick += 1
-        for pending, rows in ((self._events, events), (self._sync_rows, sync_rows)):
-            for row_id in rows:
-                pending.setdefault(row_id, self.tick)
-        if device is not None and position is not None:
-            self._positions[device] = position
-        self._something.set()
-        if self.unwritten >= self._batch:
-            self._enough.set()
+    def add(self, user_id: str, events: tuple[int, ...], sync_rows: tuple[int, ...]) -> None:
+        """Note that rows have reached their user."""
+        self._events.add(user_id, events)
+        self._sync_rows.add(user_id, sync_rows)
+        self._collected()
+
+    def move(self, device: DeviceKey, position: Position) -> None:
+        """Note what a device has, by the connection of this generation."""
+        self._positions[device] = position
+        self._collected()
 
     def take_over(self, device_id: int, generation: int) -> Position | None:
         """What a device confirmed by its connection before this one, as long as it is not written.
@@ -106,7 +97,7 @@ class Receipts:
         """
         position = self._positions.pop((device_id, generation - 1), None)
         if position is not None:
-            self.add((), (), (device_id, generation), position)
+            self.move((device_id, generation), position)
         return position
 
     def settle(self, rows: tuple[int, ...], device_id: int | None) -> None:
@@ -114,7 +105,7 @@ class Receipts:
         for row_id in rows:
             self._tried.pop((row_id, device_id), None)
             self._settled[row_id, device_id] = None
-            self._something.set()
+            self._collected()
 
     def refuse(self, row_id: int, user_id: str, device_id: int | None, reason: str | None) -> None:
         """Note that a row could not be processed, and is to be sent again later."""
@@ -135,7 +126,12 @@ class Receipts:
                 detail=tried.detail or before.detail,
             )
         self._tried[tried.event_id, tried.device_id] = tried
+        self._collected()
+
+    def _collected(self) -> None:
         self._something.set()
+        if self.unwritten >= self._batch:
+            self._enough.set()
 
     async def run(self) -> None:
         """Write batches until cancelled."""
@@ -158,15 +154,14 @@ class Receipts:
 
     async def _write(self) -> bool:
         """Write one batch; whether it is worth going on at once."""
-        events = _first(self._events, self._batch)
-        sync_rows = _first(self._sync_rows, self._batch)
-        positions = _first(self._positions, self._batch)
+        events, sync_rows = self._events.oldest(self._batch), self._sync_rows.oldest(self._batch)
+        positions = dict(islice(self._positions.items(), self._batch))
         # All of them, in the transaction that lets the positions pass over them.
         tried, settled = dict(self._tried), dict(self._settled)
         trials = receipts.Trials(list(tried.values()), list(settled), self._persistence)
         try:
             async with self._database.driver() as connection:
-                held = await receipts.mark(connection, list(events), list(sync_rows), positions, trials)
+                held = await receipts.mark(connection, events, sync_rows, positions, trials)
         except (*UNREACHABLE, asyncpg.PostgresError) as error:
             if self.failure is None:
                 log.warning("receipts wait for the database: %s", error)
@@ -175,32 +170,30 @@ class Receipts:
             self._something.set()
             return False
         self.failure = None
-        self._settle(self._events, events, held.events)
-        self._settle(self._sync_rows, sync_rows, held.sync_rows)
-        self._settle(self._positions, positions, held.devices)
-        self._settle(self._tried, tried, frozenset())
-        self._settle(self._settled, settled, frozenset())
+        for pending, rows, left in (
+            (self._events, events, held.events),
+            (self._sync_rows, sync_rows, held.sync_rows),
+        ):
+            pending.discard(row_id for row_id in rows if row_id not in left)
+            pending.postpone(left)
+        _forget(self._positions, positions, held.devices)
+        _forget(self._tried, tried)
+        _forget(self._settled, settled)
         self.written += len(events) + len(sync_rows) - len(held.events) - len(held.sync_rows)
         if self.unwritten:
-            self._something.set()
-            if self.unwritten >= self._batch:
-                self._enough.set()
+            self._collected()
         # What is held is tried again with others, or after a pause when there are none.
         return len(held) < len(events) + len(sync_rows) + len(positions) + len(tried) + len(settled)
 
-    def _settle(self, pending: dict[K, V], batch: Mapping[K, V], held: AbstractSet[K]) -> None:
-        """Forget what was written; what was held goes to the end, so that it keeps no others waiting."""
-        for key, value in batch.items():
-            if key in pending and pending[key] is value:  # else a later one came meanwhile
-                del pending[key]
-                if key in held:
-                    pending[key] = value
-
     def _forget_beyond_bound(self) -> None:
         for pending in (self._events, self._sync_rows):
-            for row_id in _first(pending, len(pending) - self.KEPT):
-                del pending[row_id]
+            pending.discard(pending.oldest(len(pending) - self.KEPT))
 
 
-def _first(pending: Mapping[K, V], count: int) -> dict[K, V]:
-    return dict(islice(pending.items(), max(count, 0)))
+def _forget(pending: dict[K, V], written: Mapping[K, V], held: AbstractSet[K] = frozenset()) -> None:
+    """Forget what was written; what was held goes to the end, so that it keeps no others waiting."""
+    for key, value in written.items():
+        if key in pending and pending[key] is value:  # else a later one came meanwhile
+            del pending[key]
+            if key in held:
+                pending[key] = value

@@ -83,8 +83,9 @@ class Acks:
             async with self._database.driver() as connection:
                 held = await store.mark(connection, rows.events, rows.sync_rows, moves)
         if held:
-            left = position if held.devices else None
-            self._receipts.add(tuple(held.events), tuple(held.sync_rows), device, left)
+            self._receipts.add(who.user_id, tuple(held.events), tuple(held.sync_rows))
+        if held.devices and device is not None and position is not None:
+            self._receipts.move(device, position)
         return len(rows) - len(held.events) - len(held.sync_rows)
 
 

@@ -91,7 +91,7 @@ async def test_rows_that_somebody_holds_are_skipped_and_written_later(
     async with holder.transaction():
         await holder.execute("SELECT FROM realtime_events WHERE id = ANY($1) FOR UPDATE", list(ids[:5]))
         await holder.execute("SELECT FROM sync_queue FOR UPDATE")
-        writing.receipts.add(ids, (sync_id,), None, None)
+        writing.receipts.add("u", ids, (sync_id,))
         await until(lambda: writing.receipts.unwritten == 6)
         assert await host.fetchval(UNDELIVERED) == 5
     await writing.written()
@@ -110,7 +110,7 @@ async def test_more_held_rows_than_a_batch_keep_no_others_waiting(
     holder = await database.connect()
     async with holder.transaction():
         await holder.execute("SELECT FROM realtime_events WHERE id = ANY($1) FOR UPDATE", list(ids[:25]))
-        writing.receipts.add(ids, (), None, None)
+        writing.receipts.add("u", ids, ())
         async with asyncio.timeout(PATIENCE):
             while await host.fetchval(UNDELIVERED) > 25:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
@@ -130,7 +130,8 @@ async def test_a_device_that_somebody_holds_is_moved_later(
     async with holder.transaction():
         await holder.execute("SELECT FROM users_devices FOR UPDATE")
         ids = await events_of(host, "u", 1)
-        writing.receipts.add(ids, (), device, position)
+        writing.receipts.add("u", ids, ())
+        writing.receipts.move(device, position)
         await until(lambda: writing.receipts.written == 1)
         assert writing.receipts.unwritten == 1
     await writing.written()
@@ -144,11 +145,11 @@ async def test_a_position_of_an_older_generation_is_passed_over(
     device_id, generation = await device_of(host, "u")
     old = await writing.position()
     new = replace(old, seen=Snapshot(old.seen.xmax + 5))
-    writing.receipts.add((), (), (device_id, generation - 1), old)
-    writing.receipts.add((), (), (device_id, generation), new)
+    writing.receipts.move((device_id, generation - 1), old)
+    writing.receipts.move((device_id, generation), new)
     await writing.written()
     assert await stored_position(host, device_id) == new
-    writing.receipts.add((), (), (device_id, generation - 1), old)
+    writing.receipts.move((device_id, generation - 1), old)
     await writing.written()
     assert await stored_position(host, device_id) == new
 
@@ -163,7 +164,7 @@ async def test_a_position_in_mid_read_is_stored_as_it_is(host: asyncpg.Connectio
         reading=Snapshot(here.seen.xmax + 7, frozenset({here.seen.xmax + 2})),
         after_id=12345,
     )
-    writing.receipts.add((), (), device, position)
+    writing.receipts.move(device, position)
     await writing.written()
     assert await stored_position(host, device[0]) == position
 
@@ -176,7 +177,8 @@ async def test_receipts_of_rows_and_devices_that_are_gone_are_forgotten(
     position = await writing.position()
     sync_id = await queue_sync(host, "u")
     await delete_user(host, "u")
-    writing.receipts.add((10_000_000,), (sync_id,), device, position)
+    writing.receipts.add("u", (10_000_000,), (sync_id,))
+    writing.receipts.move(device, position)
     await writing.written()
 
 
@@ -191,7 +193,8 @@ async def test_a_host_that_deletes_two_users_one_after_the_other_waits_for_no_re
     async with deleting.transaction():
         await delete_user(deleting, "first")
         for device in known:
-            writing.receipts.add((), sync_ids, device, position)
+            writing.receipts.add("u", (), sync_ids)
+            writing.receipts.move(device, position)
         await until(lambda: writing.receipts.unwritten == 2)  # a row and a device of the first
         await delete_user(deleting, "second")
     await writing.written()
@@ -214,7 +217,8 @@ async def test_a_hosts_cascade_never_deadlocks_with_receipts(
         position = await writing.position()
         gone = asyncio.create_task(deleting.execute("DELETE FROM users WHERE id = ANY($1)", users[::-1]))
         for number, device in enumerate(known):
-            writing.receipts.add((), tuple(row[0] for row in rows[number::4]), device, position)
+            writing.receipts.add("u", (), tuple(row[0] for row in rows[number::4]))
+            writing.receipts.move(device, position)
         await gone
         await writing.written()
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -264,7 +268,8 @@ async def test_a_batch_that_is_cut_short_is_written_by_the_flush(
     blocker = await database.connect()
     async with blocker.transaction():
         await blocker.execute("LOCK TABLE users_devices")
-        writing.receipts.add(ids, (), device, position)
+        writing.receipts.add("u", ids, ())
+        writing.receipts.move(device, position)
         writing.part.start()
         async with asyncio.timeout(PATIENCE):
             while not await host.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110

@@ -68,9 +68,9 @@ async def test_a_position_that_has_less_than_the_stored_one_is_passed_over(
             after_id=int(after_id or 0),
         )
 
-    writing.receipts.add((), (), device, position(stored))
+    writing.receipts.move(device, position(stored))
     await writing.written()
-    writing.receipts.add((), (), device, position(offered))
+    writing.receipts.move(device, position(offered))
     await writing.written()
     assert await stored_position(host, device[0]) == position(offered if moves else stored)
 
@@ -83,7 +83,7 @@ async def test_a_position_of_another_life_of_the_database_is_taken(
     here = await writing.position()
     before = replace(here, seen=Snapshot(here.seen.xmax + 1000), incarnation=Incarnation(7, "00" * 8))
     for position in (before, here):
-        writing.receipts.add((), (), device, position)
+        writing.receipts.move(device, position)
         await writing.written()
     assert await stored_position(host, device[0]) == here
 
