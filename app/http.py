@@ -9,7 +9,16 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import HTTPException, Response
-from pydantic import BaseModel, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from app.core import messages
 
@@ -26,8 +35,24 @@ Moment = Annotated[
 RETRY_AFTER = {"Retry-After": "5"}
 MOST_PROBLEMS = 20
 """Of those of one request that are told; who sends a million of them is told no more."""
+MOST_KEYS = 100
+"""Of a body, known or not."""
 LONGEST_NAME = 100
 """Characters that are told of a name that somebody sent."""
+
+
+class Asked(BaseModel):
+    """The body of a request: nothing but what is asked for, and nothing of it in an error."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_keys(cls, body: Any) -> Any:
+        """Refuse very many unknown keys at once: a report of each takes a hundred times what it sends."""
+        if isinstance(body, dict) and len(body) > MOST_KEYS:
+            raise PydanticCustomError("too_many_keys", "An object of so many keys is not taken here.")
+        return body
 
 
 class ErrorAnswer(BaseModel):

@@ -1,5 +1,7 @@
 """Read a JWT and say whose it is."""
 
+import re
+
 import jwt
 
 from app.auth.keys import Keys, UnknownKey
@@ -8,12 +10,16 @@ from app.core.identity import Identity, Unauthenticated
 LONGEST = 8192
 """Characters of a token; longer ones are not looked at."""
 LONGEST_USER_ID = 255
+LAST_EXPIRY = 253402300799
+"""The end of the year 9999, in unix seconds; later ones are no times to PostgreSQL, nor to a browser."""
 
 NOTHING_GIVEN = (
     "Give a token: `Authorization: Bearer …`, the WebSocket subprotocols mindvibe.v1 and bearer.…, or"
     " ?ticket= with one from POST /realtime/tickets."
 )
 BAD = "This is no token that this service takes."
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""What JSON can have in a text and PostgreSQL cannot."""
 _OPTIONS = {"require": ["exp"], "verify_sub": False, "verify_jti": False, "enforce_minimum_key_length": True}
 
 
@@ -54,11 +60,15 @@ class Tokens:
                 audience=self._audience,
                 leeway=self._leeway,
             )
-            issued_at = claims.get("iat")
+            issued_at, expires_at = claims.get("iat"), float(claims["exp"])
+            if expires_at > LAST_EXPIRY:
+                raise Unauthenticated(
+                    "The token's exp is no time that comes; one that never expires is not taken."
+                )
             return Identity(
                 self._user_of(claims.get(self._user_claim)),
                 None if issued_at is None else float(issued_at),
-                float(claims["exp"]) + self._leeway,
+                expires_at + self._leeway,
             )
         except UnknownKey:
             raise Unauthenticated("The token is signed with a key that this service does not know.") from None
@@ -69,7 +79,7 @@ class Tokens:
     def _user_of(self, claim: object) -> str:
         if type(claim) is int:
             claim = str(claim)
-        if not isinstance(claim, str) or not 0 < len(claim) <= LONGEST_USER_ID or "\x00" in claim:
+        if not isinstance(claim, str) or not 0 < len(claim) <= LONGEST_USER_ID or _UNSTORABLE.search(claim):
             raise Unauthenticated("The token does not say whose it is in the claim that is looked at.")
         return claim
 

@@ -20,7 +20,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Nack:
-    """The client has a message and cannot process it; `reason` is its own word for why."""
+    """The client has a message and cannot process it; `reason` is its own word for why, storable."""
 
     number: int
     reason: str | None
@@ -82,7 +82,12 @@ def _acknowledgement(kind: str, message: dict[str, object]) -> Ack | Nack | Reje
     number, reason = message.get("seq"), message.get("reason")
     if type(number) is not int or not (reason is None or isinstance(reason, str)):
         return BAD_ACK
-    return Ack(number) if kind == "ack" else Nack(number, reason)
+    return Ack(number) if kind == "ack" else Nack(number, None if reason is None else _storable(reason))
+
+
+def _storable(text: str) -> str:
+    """The same as PostgreSQL's text holds it: JSON can have NUL, and halves of characters, in it."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 class Guard:

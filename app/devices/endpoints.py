@@ -9,14 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.auth.caller import REFUSALS, Callers, Calling, asks_first
 from app.core.reads import Unavailable
 from app.devices.registry import Registry
-from app.http import DeviceToken, Moment, UserId, problem, responses, unavailable
+from app.http import Asked, DeviceToken, Moment, UserId, problem, responses, unavailable
 from app.store.devices import UnknownUser
 
 
-class Registration(BaseModel):
+class Registration(Asked):
     """A device as it introduces itself."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     user_id: UserId | None = Field(default=None, description="Whose token it is, where one is asked for.")
     device_token: DeviceToken

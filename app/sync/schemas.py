@@ -5,14 +5,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.position import Lost
-from app.http import DeviceToken, UserId
+from app.http import Asked, DeviceToken, UserId
 from app.sync.actions import LARGEST_PAYLOAD
 from app.sync.reading import MOST_MESSAGES
 
 MOST_ACTIONS = 100
 WHOSE = "Whose token it is, where one is asked for."
-
-_STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class Synced(BaseModel):
@@ -26,15 +24,15 @@ class Synced(BaseModel):
     epoch: str = Field(description="Within one epoch an `id` names one message.")
 
 
-class Ack(BaseModel):
+class Ack(Asked):
     """What the client has processed: everything up to `position`, and the messages of `ids`."""
-
-    model_config = _STRICT
 
     user_id: UserId | None = Field(default=None, description=WHOSE)
     device_token: DeviceToken | None = None
     position: str | None = None
-    ids: Annotated[list[Annotated[int, Field(ge=1, lt=1 << 63)]], Field(max_length=MOST_MESSAGES)] = []
+    ids: Annotated[list[Annotated[int, Field(ge=1, lt=1 << 63)]], Field(max_length=MOST_MESSAGES)] = Field(
+        default_factory=list
+    )
 
 
 class Acknowledged(BaseModel):
@@ -43,10 +41,8 @@ class Acknowledged(BaseModel):
     marked: int
 
 
-class Upload(BaseModel):
+class Upload(Asked):
     """What a device did while it was away."""
-
-    model_config = _STRICT
 
     user_id: UserId | None = Field(default=None, description=WHOSE)
     device_token: DeviceToken

@@ -244,3 +244,23 @@ async def test_an_event_of_a_room_that_was_left_does_not_come_again(
     await client.ask()
 
     assert message["id"] not in client.ids
+
+
+async def test_a_reason_that_no_text_can_hold_keeps_nobody_waiting(
+    server: Server, host: asyncpg.Connection, connect: Connect, eventually: Eventually
+) -> None:
+    """JSON can have halves of characters in it, and NUL; what they refuse is written down with all else."""
+    user, other = await app.add_user(host), await app.add_user(host)
+    client, bystander = await connect(server, user, ack="1"), await connect(server, other, ack="1")
+    await app.log_mood(host, user)
+    await app.log_mood(host, other)
+    await client.got(1)
+    await bystander.got(1)
+
+    await nack(client, 1, "half of \ud83d and \0 nothing")
+    await ack(bystander, 1)
+
+    await settled(host, eventually, other)
+    await client.got(2)
+    reason = "SELECT detail FROM realtime_redeliveries WHERE user_id = $1"
+    assert await host.fetchval(reason, user) == "half of ? and  nothing"
