@@ -13,12 +13,14 @@ import argparse
 import itertools
 import resource
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from bench.load.process import LoadError
 from bench.measures import MEASURES, Measure
 from bench.postgres import Postgres, postgres
 from bench.report import Result, about, told
@@ -42,15 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> Result:
         _say(f"skipping {name}: {why}")
     there = [one for one in used if one.name not in skipped]
     command = shlex.join(["python", "-m", "bench", *(sys.argv[1:] if arguments is None else arguments)])
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "results.json"
     with postgres() as server:
         result = Result({**about(command, there, server.version), "scale": vars(scale)}, skipped=skipped)
-        _measure(result, server, measures, there, scale)
+        _measure(result, server, measures, there, scale, path)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     print("\n" + told(result, measures, there))
-    options.out.mkdir(parents=True, exist_ok=True)
-    result.write(options.out / "results.json")
-    for path in [options.out / "results.json", *_plotted(result, options.out)]:
-        _say(f"written: {path}")
+    result.write(path)
+    for written in [path, *_plotted(result, options.out)]:
+        _say(f"written: {written}")
     return result
 
 
@@ -64,16 +67,27 @@ def _plotted(result: Result, folder: Path) -> list[Path]:
 
 
 def _measure(
-    result: Result, server: Postgres, measures: Sequence[Measure], systems: Sequence[System], scale: Scale
+    result: Result,
+    server: Postgres,
+    measures: Sequence[Measure],
+    systems: Sequence[System],
+    scale: Scale,
+    path: Path,
 ) -> None:
-    """Every measure in turn; in each round every system once."""
+    """Every measure in turn; in each round every system once. What there is by then is written each time."""
     for measure in measures:
         rounds = min(scale.rounds, measure.rounds or scale.rounds)
         mine = [one for name in measure.systems for one in systems if one.name == name]
         for number, system in itertools.product(range(rounds), mine):
             began = time.monotonic()
-            figures = measure.run(server, system, scale)
+            try:
+                figures = measure.run(server, system, scale)
+            except (LoadError, ArithmeticError, OSError, subprocess.SubprocessError) as error:
+                result.skipped[f"{measure.name} on {system.name}"] = str(error)
+                _say(f"{measure.name} on {system.name} failed: {error}")
+                continue
             result.add(measure, system, figures)
+            result.write(path)
             values = ", ".join(f"{name} {value:.4g}" for name, value in figures.values.items())
             took = time.monotonic() - began
             _say(f"{measure.name} {number + 1}/{rounds} {system.name:12} {values}  [{took:.0f} s]")

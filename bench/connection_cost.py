@@ -86,11 +86,11 @@ def _measure(way: str, loop: str, parser: str, connections: int) -> Cost:
         memory = (server.memory_info().rss - before) / connections / 1024
 
         sockets = connections + 200
-        fan_out = _spent(server, lambda: (_ask(port, f"fan-out-{ROUNDS}"), clients.read_all()))
-        burst = _spent(server, lambda: (_ask(port, f"burst-{BURSTS * 256}"), clients.read_all()))
+        fan_out = _spent(server, port, f"fan-out-{ROUNDS}", clients.read_all)
+        burst = _spent(server, port, f"burst-{BURSTS * 256}", clients.read_all)
         ping = None
         if way == "host":
-            ping = _spent(server, lambda: (_ask(port, "ping"), clients.answer_pings(sockets)))
+            ping = _spent(server, port, "ping", lambda: clients.answer_pings(sockets))
         return Cost(
             memory,
             handshake * 1e6,
@@ -100,15 +100,16 @@ def _measure(way: str, loop: str, parser: str, connections: int) -> Cost:
         )
 
 
-def _spent(server: psutil.Process, work: Callable[[], object]) -> float:
+def _spent(server: psutil.Process, port: int, order: str, read: Callable[[], None]) -> float:
     before = _cpu(server)
-    work()
+    _ask(port, order)
+    read()
     return _cpu(server) - before
 
 
 def _cpu(server: psutil.Process) -> float:
     times = server.cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
 
 
 def _ask(port: int, what: str) -> int:

@@ -128,7 +128,7 @@ async def asking(port: int) -> AsyncIterator[_Asker]:
 
 async def make_stream(port: int) -> None:
     """A stream of all users' subjects, on disk. Raises RuntimeError when the server refuses."""
-    wanted = {"name": STREAM, "subjects": ["users.>"], "storage": "file"}
+    wanted = {"name": STREAM, "subjects": ["users.>"], "storage": "file", "max_consumers": 100_000}
     async with asking(port) as ask:
         answer = json.loads(await ask(f"$JS.API.STREAM.CREATE.{STREAM}", json.dumps(wanted).encode()))
     if "error" in answer:

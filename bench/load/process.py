@@ -42,6 +42,10 @@ class Got:
     seconds: float
 
 
+class LoadError(Exception):
+    """The load could not be put on the system."""
+
+
 class Readers:
     """One process of clients."""
 
@@ -49,10 +53,10 @@ class Readers:
         self._process = process
 
     def connect(self, count: int, *, first: int = 0, at_once: int = 100) -> float:
-        """Connect users p`first` …; seconds that took. Raises RuntimeError when any was refused."""
+        """Connect users p`first` …; seconds that took. Raises LoadError when any was refused."""
         answer = self._ask(do="connect", first=first, count=count, at_once=at_once)
         if answer["refused"]:
-            raise RuntimeError(f"{answer['refused']} of {count} connections were refused")
+            raise LoadError(f"{answer['refused']} of {count} connections were refused: {answer['because']}")
         return float(answer["seconds"])
 
     def drop(self) -> None:
@@ -85,7 +89,10 @@ class Readers:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(order), file=self._process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            raise LoadError("the readers have ended")
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
 
@@ -112,8 +119,11 @@ class Writing:
         self._process = process
 
     def wait(self) -> Wrote:
-        """Wait for their end."""
-        return Wrote(**json.loads(self._process.communicate(timeout=LONGEST)[0]))
+        """Wait for their end. Raises LoadError when they failed."""
+        said = self._process.communicate(timeout=LONGEST)[0]
+        if not said:
+            raise LoadError("the writers have ended")
+        return Wrote(**json.loads(said))
 
     def stop(self) -> None:
         """End them now; what they did is not told."""
@@ -129,6 +139,19 @@ def start_writing(dsn: str, publishing: str, load: Load) -> Writing:
             [sys.executable, "-m", "bench.load.writers", *arguments], stdout=subprocess.PIPE, text=True
         )
     )
+
+
+def run_alone(module: str, *arguments: object) -> dict[str, Any]:
+    """Run a load of another kind to its end; returns what it says. Raises SubprocessError."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=LONGEST,
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def paired(begun: list[tuple[str, int]], rung: list[tuple[str, int]]) -> list[int]:

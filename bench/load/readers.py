@@ -28,8 +28,12 @@ class Readers:
         match order:
             case {"do": "connect", "first": first, "count": count, "at_once": at_once}:
                 began = time.monotonic()
-                refused = await self._connect(range(first, first + count), at_once)
-                return {"refused": refused, "seconds": time.monotonic() - began}
+                refusals = await self._connect(range(first, first + count), at_once)
+                return {
+                    "refused": len(refusals),
+                    "because": refusals[:1],
+                    "seconds": time.monotonic() - began,
+                }
             case {"do": "drop"}:
                 for client in self._clients.values():
                     client.drop()
@@ -49,23 +53,21 @@ class Readers:
             client.got = 0
         return {**self._tally.take(), "rung": rung}
 
-    async def _connect(self, numbers: range, at_once: int) -> int:
+    async def _connect(self, numbers: range, at_once: int) -> list[str]:
         slots = asyncio.Semaphore(at_once)
-        refused = 0
+        refusals: list[str] = []
 
         async def connect(number: int) -> None:
-            nonlocal refused
             if number not in self._clients:
                 self._clients[number] = self._make(self._target, f"p{number}", self._tally)
             async with slots:
                 try:
                     await self._clients[number].open()
                 except OSError as error:
-                    refused += 1
-                    print(f"refused: {error}", file=sys.stderr)
+                    refusals.append(str(error))
 
         await asyncio.gather(*map(connect, numbers))
-        return refused
+        return refusals
 
 
 async def serve(dialect: str, target: str) -> None:

@@ -1,6 +1,7 @@
 """The measures, each a file; the order is that of the table."""
 
 from bench.measures import (
+    catch_up,
     fan_out,
     idle_latency,
     idle_memory,
@@ -10,6 +11,7 @@ from bench.measures import (
     retained,
     returning,
     saturated,
+    slow_readers,
 )
 from bench.measures.base import Figures, Measure, Row
 
@@ -21,6 +23,8 @@ MEASURES: tuple[Measure, ...] = (
     idle_latency.MEASURE,
     retained.MEASURE,
     returning.MEASURE,
+    catch_up.MEASURE,
+    slow_readers.MEASURE,
     insert_room.MEASURE,
     fan_out.MEASURE,
 )

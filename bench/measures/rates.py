@@ -7,17 +7,15 @@ from bench.scale import Scale
 from bench.systems import System
 
 WRITERS = 16
-RATES = (50, 100, 200, 400, 700, 1000, 1500, 2000, 3000)
-"""Rows per second. What the writers did instead is where the curve's point is."""
 
 
 def run(server: Postgres, system: System, scale: Scale) -> Figures:
-    """Each rate for some seconds, on one start of the system."""
+    """Each rate for some seconds, on one start of the system, up to what the writers cannot do any more."""
     median, tail = [], []
     with system.running(server) as up, up.readers() as readers:
         readers.connect(scale.latency_users)
         up.write(Load(100, WRITERS, scale.warm_up_seconds, scale.latency_users))
-        for rate in RATES:
+        for rate in scale.rates:
             readers.take()
             wrote = up.write(Load(rate, WRITERS, scale.rate_seconds, scale.latency_users))
             readers.wait(wrote.rows)

@@ -39,7 +39,7 @@ class Ours:
 
 
 @contextmanager
-def on(dsn: str) -> Iterator[Running]:
+def on(dsn: str, **settings: str) -> Iterator[Running]:
     """The service on a database that is there already."""
-    with served("app.main:app", dsn, *FLAGS) as (port, process):
+    with served("app.main:app", dsn, *FLAGS, **settings) as (port, process):
         yield Running(dsn, str(port), marks=True, processes=(process,))

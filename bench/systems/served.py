@@ -19,12 +19,13 @@ SETTLED = 1.0
 
 
 @contextmanager
-def served(application: str, dsn: str, *flags: str) -> Iterator[tuple[int, psutil.Process]]:
+def served(application: str, dsn: str, *flags: str, **settings: str) -> Iterator[tuple[int, psutil.Process]]:
     """Its port and its process; terminated afterwards."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", application, "--port", str(port), "--log-level", "warning"]
     with tempfile.TemporaryFile() as log:
-        running = subprocess.Popen([*command, *flags], env={**os.environ, "DATABASE_URL": dsn}, stderr=log)
+        environment = {**os.environ, "DATABASE_URL": dsn, **settings}
+        running = subprocess.Popen([*command, *flags], env=environment, stderr=log)
         try:
             wait_until_it_answers(port, running)
             yield port, psutil.Process(running.pid)
