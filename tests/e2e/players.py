@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -10,14 +11,17 @@ import asyncpg
 import httpx2
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from app.settings import Settings
 from tests.e2e.protocol import Example, Step, Values
 from tests.support import host as app
+from tests.support import issuer
 from tests.support.client import Client, target
 from tests.support.server import PATIENCE, Server
 
 END = "the end of the example"
+_HEADER = re.compile(r"([A-Za-z-]+): (.*)")
 DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
 
 
@@ -29,10 +33,13 @@ class Player:
         self.host = host
         self.stack = stack
         self.values = Values()
+        self.beside: HttpPlayer | None = None
 
     async def play(self, example: Example) -> None:
         """Play an example to its end."""
         await app.add_user(self.host, self.values.user)
+        for name in ("<token>", "<token 2>"):
+            self.values.bound[name] = issuer.token(self.values.user)
         steps = example.steps
         while steps:
             first = steps.pop(0)
@@ -55,6 +62,24 @@ class Player:
 
     async def finish(self) -> None:
         """Check that nothing more was said."""
+
+    def headers(self, rest: list[Step]) -> dict[str, str]:
+        """The headers of a request, which are taken from `rest`."""
+        headers = {}
+        while rest[0].who == ">" and (header := _HEADER.fullmatch(self.values.spoken(rest[0].text))):
+            headers[header[1]] = header[2]
+            rest.pop(0)
+        return headers
+
+    async def asks_beside(self, text: str, rest: list[Step]) -> bool:
+        """Whether this is a request of its own, beside a connection; then it was made."""
+        if not text.startswith("POST "):
+            return False
+        await self.finish()
+        self.beside = HttpPlayer(self.server, self.host, self.stack)
+        self.beside.values = self.values
+        await self.beside.says(text, rest)
+        return True
 
     async def happens(self, text: str) -> None:
         """Let happen what the example says."""
@@ -93,10 +118,14 @@ class Player:
             "ACK_TIMEOUT passes": _nothing,
         }
 
-    async def connect(self, path: str) -> Client:
+    async def connect(self, path: str, headers: dict[str, str] | None = None) -> Client:
         """Open a WebSocket that is gone when the example has been played."""
+        headers = dict(headers or {})
+        offered = headers.pop("Sec-WebSocket-Protocol", None)
         connection = await connect(
             f"ws://{self.server.address[0]}:{self.server.port}{path}",
+            additional_headers=headers,
+            subprotocols=[Subprotocol(one) for one in offered.split(", ")] if offered else None,
             proxy=None,
             compression=None,
             open_timeout=PATIENCE,
@@ -147,12 +176,14 @@ class WebSocketPlayer(Player):
     end_heard = False
 
     async def says(self, text: str, rest: list[Step]) -> None:
+        if await self.asks_beside(text, rest):
+            return
         words = self.values.spoken(text)
         if words.startswith("GET "):
             await self.finish()
             self.client, self.heard, self.end_heard = None, 0, False
             try:
-                self.client = await self.connect(words.removeprefix("GET "))
+                self.client = await self.connect(words.removeprefix("GET "), self.headers(rest))
             except InvalidStatus as error:
                 self.refused = error.response.status_code
             return
@@ -169,11 +200,17 @@ class WebSocketPlayer(Player):
                 await self.client.send(words)
 
     async def hears(self, text: str) -> None:
+        if self.beside is not None and not self.beside.is_done:
+            await self.beside.hears(text)
+            return
         if text.startswith("refused "):
             assert text == f"refused {self.refused}"
             self.end_heard = True
             return
         assert self.client is not None, f"refused with {self.refused}"
+        if text.startswith("Sec-WebSocket-Protocol: "):
+            assert text == f"Sec-WebSocket-Protocol: {self.client.subprotocol}"
+            return
         if text.startswith("close "):
             assert f"close {await self.client.ended()}" == text
             assert self.client.messages[self.heard :] == []
@@ -197,16 +234,21 @@ class HttpPlayer(Player):
 
     answer: httpx2.Response | None = None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the answer was heard to its end."""
+        assert self.answer is not None
+        return self.status_heard and (self.body_heard or not self.answer.content)
+
     async def says(self, text: str, rest: list[Step]) -> None:
         await self.finish()
         method, path = self.values.spoken(text).split(" ", 1)
-        body = None
+        headers, body = self.headers(rest), None
         if rest[0].who == ">":
             body = self.values.spoken(rest.pop(0).text).encode()
             json.loads(body)
-        self.answer = await self.server.request(
-            method, path, content=body, headers={"Content-Type": "application/json"} if body else {}
-        )
+            headers["Content-Type"] = "application/json"
+        self.answer = await self.server.request(method, path, content=body, headers=headers)
         self.status_heard = self.body_heard = False
 
     async def hears(self, text: str) -> None:
@@ -214,6 +256,8 @@ class HttpPlayer(Player):
         if not self.status_heard:
             assert self.answer.status_code == int(text), self.answer.text
             self.status_heard = True
+        elif header := _HEADER.fullmatch(text):
+            self.values.check_text(header[2], self.answer.headers[header[1]])
         else:
             self.values.check_json(text, self.answer.content)
             self.body_heard = True
@@ -231,6 +275,8 @@ class StreamPlayer(Player):
     status_heard = end_heard = True
 
     async def says(self, text: str, rest: list[Step]) -> None:
+        if await self.asks_beside(text, rest):
+            return
         words = self.values.spoken(text)
         if words == "vanish":
             assert self.answer is not None
@@ -238,10 +284,7 @@ class StreamPlayer(Player):
             self.end_heard = True
             return
         await self.finish()
-        headers = {"Accept": "text/event-stream"}
-        while rest[0].who == ">":
-            name, value = self.values.spoken(rest.pop(0).text).split(": ", 1)
-            headers[name] = value
+        headers = {"Accept": "text/event-stream"} | self.headers(rest)
         client = await self.stack.enter_async_context(
             httpx2.AsyncClient(base_url=self.server.url, timeout=PATIENCE, trust_env=False)
         )
@@ -252,6 +295,9 @@ class StreamPlayer(Player):
         self.status_heard = self.end_heard = False
 
     async def hears(self, text: str) -> None:
+        if self.beside is not None and not self.beside.is_done:
+            await self.beside.hears(text)
+            return
         assert self.answer is not None
         if not self.status_heard:
             assert self.answer.status_code == int(text)

@@ -94,6 +94,7 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "time": _text_of(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
     "position": _is_position,
     "epoch": _text_of(r"[0-9a-f]{16}"),
+    "ticket": _text_of(r"[A-Za-z0-9_-]{43}"),
     "text": _text_of(r"(?s).+"),
 }
 
@@ -119,16 +120,14 @@ class Values:
         self._check(expected, json.loads(said), str(said))
 
     def check_text(self, written: str, said: str) -> None:
-        """The same for a line that is no JSON: at most one value stands in it, at its end."""
+        """The same for a line that is no JSON."""
         written = self.fill(written)
-        place = _PLACE.search(written)
-        if place is None:
-            assert said == written
-            return
-        before = written[: place.start()]
-        assert said.startswith(before), f"{said!r} where {written!r} was written"
-        value: Any = said.removeprefix(before)
-        self._check(place[0], int(value) if value.isdigit() else value, said)
+        places = [found[0] for found in _PLACE.finditer(written)]
+        around = re.split(_PLACE.pattern.replace("(", "(?:"), written)
+        found = re.fullmatch("(.+?)".join(map(re.escape, around)), said)
+        assert found is not None, f"{said!r} where {written!r} was written"
+        for place, value in zip(places, found.groups(), strict=True):
+            self._check(place, int(value) if value.isdigit() else value, said)
 
     def _check(self, expected: Any, actual: Any, said: str) -> None:
         if isinstance(expected, dict):

@@ -28,6 +28,7 @@ from tests.e2e.conftest import StartServer
 from tests.e2e.players import PLAYERS
 from tests.e2e.protocol import DOCUMENT, Example, examples, prose, spans, table
 from tests.support import host as app
+from tests.support.issuer import SECRET
 from tests.support.postgres import ROOT, Database, free_port
 from tests.support.server import Server
 
@@ -151,6 +152,8 @@ def stage(request: pytest.FixtureRequest, house: Database, start_server: StartSe
     text = request.getfixturevalue("example").text
     if "ACK_TIMEOUT passes" in text:
         yield start_server(house.url, ack_timeout=1)
+    elif "<token" in text:
+        yield start_server(house.url, jwt_secret=SECRET)
     elif "the process is told to stop" in text:
         yield start_server(house.url)
     else:
