@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA := .mindvibe
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench format clean
+.PHONY: help setup demo test faults check bench format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: setup ## the main job on an embedded database; stays up until Ctrl-C
 
 test: setup ## every test, on real sockets and on each PostgreSQL found (15 to 18)
 	$(BIN)/python -m pytest -n auto --majors all
+
+faults: setup ## half an hour of faults under load, from a printed seed (MINUTES=…, SEED=…)
+	@$(BIN)/python -m tests.faults.run --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
 check: setup ## lint, formatting, types, import rules
 	$(BIN)/ruff check .

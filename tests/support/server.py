@@ -29,7 +29,7 @@ MISHAP = re.compile(
 class Server:
     """One service, of one process or with workers; `settings` are environment variables of `Settings`.
 
-    It listens on a free port, or on `port`.
+    It listens on a free port, or on `port`; `application` is another ASGI application than the service's own.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Server:
         *arguments: str,
         workers: int = 1,
         port: int | None = None,
+        application: str = "app.main:app",
         **settings: object,
     ) -> None:
         self.port = port or free_port()
@@ -49,7 +50,7 @@ class Server:
             environment["DATABASE_URL"] = database_url
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "uvicorn", "app.main:app"),
+                *(sys.executable, "-m", "uvicorn", application),
                 *("--port", str(self.port), "--workers", str(workers), *arguments),
             ],
             cwd=ROOT,

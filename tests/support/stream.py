@@ -158,13 +158,21 @@ async def request(
     if receive_buffer is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, address)
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, address)
+    except BaseException:
+        connection.close()
+        raise
     limit = 1 << 20 if receive_buffer is None else receive_buffer
     reader, writer = await asyncio.open_connection(sock=connection, limit=limit)
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
     stream = Stream(reader, writer)
-    with contextlib.suppress(AssertionError):
-        await stream.until(lambda one: one.status)
+    try:
+        with contextlib.suppress(AssertionError):
+            await stream.until(lambda one: one.status)
+    except asyncio.CancelledError:
+        await stream.vanish()
+        raise
     return stream

@@ -1,0 +1,269 @@
+"""Compare what was committed with what was processed; pure, and blind to how either came about.
+
+Each rule is a function from a history to findings; DESIGN's promises are named by their numbers.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tests.faults.history import INFINITY, Copy, Fault, History, Outcome, Reader, Row
+
+MIB = 1 << 20
+AFTERMATH = 5.0
+"""Seconds after a fault in which the host may still hear of it."""
+ALWAYS_OURS = {"40P01": "deadlock", "55P03": "lock not available", "40001": "serialization failure"}
+"""Errors of the host that no fault explains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the run allows.
+
+    `window`: messages in flight per connection. `stale_after`: seconds after which what is undelivered may be
+    sent again. `memory`: bytes that a process may gain. `retention`: whether rows go as soon as anybody has
+    them, so that another reader of the user may find a gap.
+    """
+
+    window: int
+    stale_after: float
+    memory: int = 96 * MIB
+    retention: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A promise that was not kept."""
+
+    promise: str
+    text: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.promise}: {self.text}"
+
+
+Key = tuple[str, int]
+Rule = Callable[[History, Bounds], Iterator[Finding]]
+
+
+def check(history: History, bounds: Bounds) -> list[Finding]:
+    """Apply every rule; an empty list means that all promises were kept."""
+    return [finding for rule in RULES for finding in rule(history, bounds)]
+
+
+def missing(history: History, bounds: Bounds) -> dict[str, list[Row]]:
+    """Tell which rows have not come, by the reader (or, where it has no device, the user) that is owed them."""
+    lacking: dict[str, list[Row]] = {}
+    owed = _committed(history)
+    letters = {(letter.user, letter.key, letter.reader) for letter in history.letters}
+    by_user: defaultdict[str, set[int]] = defaultdict(set)
+    for reader in history.readers:
+        by_user[reader.user].update(copy.key for copy in reader.copies)
+    for reader in history.readers:
+        has = {copy.key for copy in reader.copies if copy.whose == reader.user}
+        if not reader.device:
+            has = by_user[reader.user]
+        told = max(reader.told, default=-INFINITY)
+        rest = [
+            row
+            for row in owed[reader.user]
+            if row.key not in has
+            and (reader.takes_sync or not row.sync)
+            and (row.user, row.key, None) not in letters
+            and (row.user, row.key, reader.name) not in letters
+            and not row.began < told
+            # Who did not ask to be told cannot be told of it: then somebody of this user has it.
+            and not (bounds.retention and not reader.resumes and row.key in by_user[reader.user])
+        ]
+        if rest:
+            lacking[reader.name if reader.device else reader.user] = rest
+    return lacking
+
+
+def lost(history: History, bounds: Bounds) -> Iterator[Finding]:
+    """P2: everything committed has come, or can be listed as dead."""
+    for name, rows in missing(history, bounds).items():
+        keys = [row.key for row in rows]
+        yield Finding("P2 loss", f"{name} never got {len(keys)} committed rows: {_some(keys)}")
+
+
+def phantoms(history: History, bounds: Bounds) -> Iterator[Finding]:
+    """P1: only what was committed comes, and not before its commit."""
+    known = _by_key(history)
+    for reader in history.readers:
+        for copy in reader.copies:
+            row = known.get((copy.whose, copy.key))
+            if row is None:
+                yield Finding("P1 phantom", f"{reader.name} got {copy.key}, which nobody wrote")
+            elif row.transaction.outcome is not Outcome.COMMITTED:
+                yield Finding("P1 phantom", f"{reader.name} got {copy.key}, which was rolled back")
+            elif copy.at < row.transaction.commit_began:
+                yield Finding("P1 phantom", f"{reader.name} got {copy.key} before its commit")
+
+
+def leaks(history: History, bounds: Bounds) -> Iterator[Finding]:
+    """P4: nobody gets what is another's."""
+    for reader in history.readers:
+        for copy in reader.copies:
+            if copy.whose != reader.user:
+                yield Finding("P4 leak", f"{reader.name} of {reader.user} got {copy.key} of {copy.whose}")
+    known = _by_key(history)
+    for reader in history.readers:
+        for copy in reader.copies:
+            row = known.get((copy.whose, copy.key))
+            if row is not None and row.sync and not reader.takes_sync:
+                yield Finding("P4 leak", f"{reader.name} takes no sync rows and got {copy.key}")
+
+
+def disorder(history: History, bounds: Bounds) -> Iterator[Finding]:
+    """P3: if A's transaction committed before B's wrote B, A came first; rows of one transaction in order.
+
+    Of what came more than once the first copy counts; what says that it is redelivered has no place.
+    """
+    known = _by_key(history)
+    for reader in history.readers:
+        refused = {key for each in history.readers if each.user == reader.user for key in each.refused}
+        firsts = [
+            known[copy.whose, copy.key]
+            for copy in _placed(reader, refused)
+            if (copy.whose, copy.key) in known
+        ]
+        earliest: Row | None = None
+        next_of: dict[int, Row] = {}
+        for row in reversed(firsts):
+            if earliest is not None and earliest.transaction.committed < row.began:
+                yield Finding("P3 order", f"{reader.name} got {row.key} before {earliest.key}")
+                break
+            later = next_of.get(row.transaction.number)
+            if later is not None and later.key < row.key:
+                yield Finding("P3 order", f"{reader.name} got {row.key} before {later.key}, one transaction")
+                break
+            next_of[row.transaction.number] = row
+            if earliest is None or row.transaction.committed < earliest.transaction.committed:
+                earliest = row
+
+
+def duplicates(history: History, bounds: Bounds) -> Iterator[Finding]:
+    """P5: twice only across a cut, a restart of the database, or as a redelivery; a window per cut at most."""
+    known = _by_key(history)
+    restarts = [fault for fault in history.faults if fault.restart]
+    outages = [fault for fault in history.faults if fault.outage or fault.restart]
+    for reader in history.readers:
+        across_cuts: Counter[int] = Counter()
+        for first, again in _pairs(reader):
+            row = known.get((again.whose, again.key))
+            is_stale = row is not None and again.at - row.began >= bounds.stale_after
+            if again.redelivered or is_stale or _between(restarts, first, again):
+                continue
+            if first.connection == again.connection:
+                yield Finding("P5 twice", f"{reader.name} got {again.key} twice on one connection")
+            elif reader.resumes:
+                yield Finding("P5 twice", f"{reader.name} resumed and got {again.key} twice")
+            elif not _between(outages, first, again):
+                across_cuts[again.connection] += 1
+        if across_cuts.total() > bounds.window * reader.cuts:
+            yield Finding(
+                "P5 window",
+                f"{reader.name} got {across_cuts.total()} twice in {reader.cuts} cuts: {across_cuts}",
+            )
+
+
+def disagreement(history: History, bounds: Bounds) -> Iterator[Finding]:
+    """P5: an id names one row, the same to all."""
+    rows: dict[int, Key] = {}
+    ids: dict[Key, int] = {}
+    for reader in history.readers:
+        for copy in reader.copies:
+            key = copy.whose, copy.key
+            if rows.setdefault(copy.row_id, key) != key or ids.setdefault(key, copy.row_id) != copy.row_id:
+                yield Finding(
+                    "P5 identity", f"{reader.name}: id {copy.row_id} is {key} and {rows[copy.row_id]}"
+                )
+
+
+def remains(history: History, bounds: Bounds) -> Iterator[Finding]:
+    """P2: when all has settled nothing is left to be delivered, marked or written."""
+    left = history.left
+    for count, what in (
+        (left.undelivered, "events not marked"),
+        (left.unsynced, "sync rows not marked"),
+        (left.pending, "events that a device has not confirmed"),
+        (left.unwritten, "receipts not written"),
+    ):
+        if count:
+            yield Finding("P2 drain", f"{count} {what}")
+
+
+def growth(history: History, bounds: Bounds) -> Iterator[Finding]:
+    """P7: no process grows without bound."""
+    for name, samples in history.memory.items():
+        if samples and max(samples) - samples[0] > bounds.memory:
+            grown = (max(samples) - samples[0]) // MIB
+            yield Finding("P7 memory", f"{name} grew by {grown} MiB, from {samples[0] // MIB} MiB")
+
+
+def harm(history: History, bounds: Bounds) -> Iterator[Finding]:
+    """P8: the host's transactions fail only where the database itself was attacked."""
+    attacks = [fault for fault in history.faults if fault.database]
+    for error in history.host_errors:
+        excused = any(fault.began <= error.at <= fault.ended + AFTERMATH for fault in attacks)
+        if error.sqlstate in ALWAYS_OURS or not excused:
+            yield Finding("P8 host", f"{error.sqlstate or 'connection'}: {error.text}")
+
+
+def oddities(history: History, bounds: Bounds) -> Iterator[Finding]:
+    """Report whatever was seen that must never be seen."""
+    for oddity in history.oddities:
+        yield Finding("odd", oddity)
+
+
+RULES: tuple[Rule, ...] = (
+    lost,
+    phantoms,
+    leaks,
+    disorder,
+    duplicates,
+    disagreement,
+    remains,
+    growth,
+    harm,
+    oddities,
+)
+
+
+def _committed(history: History) -> defaultdict[str, list[Row]]:
+    owed: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in history.rows:
+        if row.transaction.outcome is Outcome.COMMITTED:
+            owed[row.user].append(row)
+    return owed
+
+
+def _by_key(history: History) -> dict[Key, Row]:
+    return {(row.user, row.key): row for row in history.rows}
+
+
+def _placed(reader: Reader, refused: set[int]) -> list[Copy]:
+    """First copies in the order in which they came, without those that have no place."""
+    firsts: dict[Key, Copy] = {}
+    for copy in reader.copies:
+        firsts.setdefault((copy.whose, copy.key), copy)
+    return [copy for copy in firsts.values() if not copy.redelivered and copy.key not in refused]
+
+
+def _pairs(reader: Reader) -> Iterator[tuple[Copy, Copy]]:
+    before: dict[Key, Copy] = {}
+    for copy in reader.copies:
+        key = copy.whose, copy.key
+        if key in before:
+            yield before[key], copy
+        before[key] = copy
+
+
+def _between(faults: list[Fault], first: Copy, again: Copy) -> bool:
+    return any(fault.began <= again.at and first.at <= fault.ended + AFTERMATH for fault in faults)
+
+
+def _some(keys: list[int]) -> str:
+    return ", ".join(map(str, keys[:5])) + (" …" if len(keys) > 5 else "")

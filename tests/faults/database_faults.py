@@ -1,0 +1,134 @@
+"""What happens to PostgreSQL, and to the connections to it."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+
+import asyncpg
+
+from tests.faults.injector import DatabaseFault
+from tests.faults.load import AWAY
+from tests.faults.world import World
+
+BACKENDS = """
+SELECT pid FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND datname = current_database()"""
+
+
+class PostmasterKilled(DatabaseFault):
+    """SIGKILL of the postmaster; its backends find out by themselves. Then a start with crash recovery."""
+
+    name = "SIGKILL of the postmaster"
+    restart = True
+
+    async def attack(self, world: World, rng: random.Random) -> None:
+        """Kill and start."""
+        os.kill(int(world.cluster.data_dir.joinpath("postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        await asyncio.sleep(rng.uniform(0, 2))
+        await asyncio.to_thread(world.cluster.start)
+
+
+class BackendKilled(DatabaseFault):
+    """SIGKILL of one backend, upon which the postmaster ends all and recovers."""
+
+    name = "SIGKILL of a backend"
+    restart = True
+
+    async def attack(self, world: World, rng: random.Random) -> None:
+        """Kill, and wait until it has recovered."""
+        connection = await world.admin()
+        pids = [row["pid"] for row in await connection.fetch(BACKENDS)]
+        if pids:
+            os.kill(rng.choice(pids), signal.SIGKILL)
+        connection.terminate()
+        await _back(world)
+
+
+class Restarted(DatabaseFault):
+    """A clean restart, or an immediate one."""
+
+    name = "restart of PostgreSQL"
+    restart = True
+
+    async def attack(self, world: World, rng: random.Random) -> None:
+        """Stop and start."""
+        await asyncio.to_thread(world.cluster.stop, rng.choice(("fast", "immediate")))
+        await asyncio.sleep(rng.uniform(0, 2))
+        await asyncio.to_thread(world.cluster.start)
+
+
+class BackendsTerminated(DatabaseFault):
+    """pg_terminate_backend on any connections, of the hosts and of the service, several times."""
+
+    name = "pg_terminate_backend"
+
+    async def attack(self, world: World, rng: random.Random) -> None:
+        """Terminate some, again and again."""
+        for _ in range(rng.randint(1, 5)):
+            connection = await world.admin()
+            try:
+                for row in await connection.fetch(BACKENDS):
+                    if rng.random() < 0.3:
+                        await connection.execute("SELECT pg_terminate_backend($1)", row["pid"])
+            finally:
+                connection.terminate()
+            await asyncio.sleep(rng.uniform(0, 0.5))
+
+
+class TableFull(DatabaseFault):
+    """Nobody else gets a connection for a while, and those that were there are lost."""
+
+    name = "full connection table"
+
+    async def attack(self, world: World, rng: random.Random) -> None:
+        """Take what there is as soon as it is free."""
+        held: list[asyncpg.Connection] = []
+        admin = await world.admin()
+        try:
+            await admin.execute(f"SELECT pg_terminate_backend(pid) FROM ({BACKENDS}) AS others")
+            for _ in range(rng.randint(20, 60)):
+                with contextlib.suppress(*AWAY):
+                    while True:
+                        held.append(await asyncpg.connect(world.database.url, timeout=10))
+                await asyncio.sleep(0.05)
+        finally:
+            for connection in [*held, admin]:
+                connection.terminate()
+
+
+class Frozen(DatabaseFault):
+    """SIGSTOP of every backend: statements neither succeed nor fail, as on a disk that does not answer."""
+
+    name = "SIGSTOP of PostgreSQL"
+
+    async def attack(self, world: World, rng: random.Random) -> None:
+        """Stop and continue."""
+        connection = await world.admin()
+        pids = [row["pid"] for row in await connection.fetch(BACKENDS)]
+        connection.terminate()
+        try:
+            _signal(pids, signal.SIGSTOP)
+            await asyncio.sleep(rng.uniform(2, 6))
+        finally:
+            _signal(pids, signal.SIGCONT)
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+async def _back(world: World) -> None:
+    """Wait until the server takes connections."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(*AWAY):
+                (await world.admin()).terminate()
+                return
+            await asyncio.sleep(0.05)
+
+
+DATABASE_FAULTS = (PostmasterKilled, BackendKilled, Restarted, BackendsTerminated, TableFull, Frozen)

@@ -1,0 +1,25 @@
+"""A short run of faults at random, as part of every test run; `make faults` is the long one."""
+
+import random
+
+import pytest
+
+from tests.conftest import NewCluster
+from tests.faults import chapter
+from tests.faults.chapter import Plan
+from tests.faults.process_faults import Deployed, Killed, Terminated
+from tests.support.postgres import create_database
+
+SECONDS = 15.0
+
+
+@pytest.mark.one_major
+async def test_a_short_mix_of_faults_breaks_no_promise(private_cluster: NewCluster) -> None:
+    """Processes, the database, the network and clients, two things at a time; the seed is printed."""
+    seed = random.SystemRandom().randrange(1_000_000)
+    print(f"seed {seed}")  # noqa: T201 - shown when the test fails
+    database = await create_database(private_cluster(options={"max_connections": "60"}))
+
+    report = await chapter.run(Plan(seed, SECONDS, [Killed(), Terminated(), Deployed()]), database)
+
+    assert report.findings == [], f"seed {seed}\n{report}"
