@@ -28,6 +28,7 @@ from app.auth.revocations import Revocations
 from app.auth.service import ServiceAccess
 from app.auth.tickets import Tickets
 from app.auth.tokens import Tokens
+from app.core.addresses import trusts_everybody
 from app.core.allowance import Allowance
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits, Pace
@@ -103,6 +104,7 @@ class Service:
         self.request_limits = RequestLimits(
             url_size=settings.url_size, body_size=settings.body_size, body_timeout=settings.body_timeout
         )
+        self.failures = Allowance(settings.attempts_per_address, MINUTE)
         self.forwarding = Forwarding(None)
 
     async def start(self) -> None:
@@ -177,6 +179,7 @@ class Service:
         self.forwarding = Forwarding(self.host.trusted_proxies)
         self.health = self._health(preparation)
         try:
+            self._check_proxies()
             if not await preparation.attempt():
                 self._waiting.start()
         except StartupError:
@@ -323,6 +326,15 @@ class Service:
         report = install(find_server(), options, self.drain)
         log.log(logging.WARNING if report.missing else logging.INFO, "%s", report)
         return report
+
+    def _check_proxies(self) -> None:
+        """Refuse in production what undoes every limit per address; raises StartupError."""
+        trusted = self.host.trusted_proxies or ""
+        if self._settings.environment is Environment.PRODUCTION and trusts_everybody(trusted):
+            raise StartupError(
+                f"cannot start: FORWARDED_ALLOW_IPS is {trusted}, by which in production anybody could choose"
+                " the address that is counted; name your proxies, or the network they are in, as 10.0.0.0/8"
+            )
 
     def _start_parts(self, findings: Findings) -> None:
         self.triggers_watch.note(findings.triggers)

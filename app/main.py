@@ -19,10 +19,11 @@ from app.auth.caller import Callers
 from app.bootstrap import Service
 from app.devices import endpoints as devices
 from app.gateway import sse
+from app.gateway.failures import Failures
 from app.gateway.origins import ANY, Origins
 from app.http import Problem, error_answer, invalid_answer, problem
 from app.preparation import StartupError
-from app.request_limits import Limited
+from app.request_limits import Limited, Unambiguous
 from app.settings import Settings
 from app.sync import endpoints as sync
 from app.telemetry import health
@@ -69,8 +70,8 @@ class RealTime(FastAPI):
             await send({"type": "lifespan.startup.failed", "message": _one_line(error)})
             return
         self.service = service
-        self._limited = Limited(super().__call__, service.request_limits)
-        self._shared = _shared(self._serve_http, service.origins)
+        self._limited = Limited(Failures(super().__call__, service.failures), service.request_limits)
+        self._shared = Unambiguous(_shared(self._serve_http, service.origins))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await service.stop()

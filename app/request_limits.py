@@ -37,6 +37,27 @@ class RequestLimits:
     body_timeout: float
 
 
+class Unambiguous:
+    """ASGI around everything of HTTP: no head that a proxy in front could have read in another way.
+
+    What the proxy took for a body could else be a request to us, with nobody's headers checked.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request, or answer 400 and end its connection."""
+        names = [name for name, _ in scope["headers"]]
+        has_two_lengths = b"content-length" in names and b"transfer-encoding" in names
+        if has_two_lengths or names.count(b"host") > 1:
+            told = "Give one Host, and either Content-Length or Transfer-Encoding."
+            refused = error_answer(problem(400, "malformed", told, {"Connection": "close"}))
+            await refused(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
 class Limited:
     """ASGI around the endpoints: no request takes more than its limits, whatever its headers say."""
 

@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     """Connections that have not completed a request; one more, and the oldest of them is dropped."""
     drain_window: Seconds = 8.0
     attempts_per_address: PositiveInt = 300
-    """Attempts to connect per minute from one public address (IPv6: one /64)."""
+    """Attempts to connect, and refused requests, per minute from one public address (IPv6: one /64)."""
     url_size: PositiveInt = 8000
     """The longest path with its query."""
     head_size: PositiveInt = 32 << 10

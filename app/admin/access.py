@@ -7,13 +7,13 @@ of itself cannot be told from an operator: the README says what to do about it.
 """
 
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers
 
 from app.auth.service import ServiceAccess, Standing
+from app.core.addresses import is_loopback, peer_of, tells_of_a_proxy
 from app.http import problem
 
 _CALL_HERE = "call this on the machine of the service, at its loopback address"
@@ -41,34 +41,21 @@ def operators_only(access: Callable[[], ServiceAccess]) -> Callable[[Request], N
 
 
 def _only_here(request: Request) -> None:
-    refusal = why_not(None if request.client is None else request.client.host, request.headers)
+    refusal = why_not(peer_of(request.scope), request.headers)
     if refusal is not None:
         raise problem(403, "loopback_only", f"{refusal}; {_CALL_HERE}, by a command and without a proxy.")
 
 
 def why_not(peer: str | None, headers: Headers) -> str | None:
     """Why a request with this peer address and these headers is not an operator's; None when it is."""
-    forwarded = [name for name in headers if _tells_of_a_proxy(name)]
+    forwarded = [name for name in headers if tells_of_a_proxy(name)]
     if forwarded:
         return f"A proxy forwarded this request ({', '.join(sorted(set(forwarded)))})"
-    if peer is None or not _is_loopback(peer):
+    if not is_loopback(peer):
         return "This request came from another machine"
     if "origin" in headers or headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
         return "A page in a browser made this request"
     host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    if host != "localhost" and not _is_loopback(host):
+    if host != "localhost" and not is_loopback(host):
         return "This request is to a name that is not this machine's own"
     return None
-
-
-def _tells_of_a_proxy(name: str) -> bool:
-    return name in {"forwarded", "via", "x-real-ip"} or name.startswith("x-forwarded-")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback

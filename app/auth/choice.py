@@ -1,13 +1,13 @@
 """Which authentication there is, of what is configured: none, or exactly one kind of key."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.auth.jwks import Jwks
 from app.auth.keys import SHORTEST_SECRET, Keys, UnusableKey, public_key_file, shared_secret
 from app.auth.service import ServiceAccess
+from app.core.addresses import is_loopback
 from app.telemetry.state import State
 
 OPEN = "nobody is asked for a token: whoever reaches this port reads any user's events"
@@ -83,13 +83,6 @@ def _checked_url(url: str, *, in_production: bool) -> str:
         host = ""
     if not host or parts.scheme not in {"http", "https"}:
         raise UnusableKey("is no address; expected https://issuer/.well-known/jwks.json")
-    if parts.scheme == "http" and in_production and not _is_loopback(host):
+    if parts.scheme == "http" and in_production and not (host == "localhost" or is_loopback(host)):
         raise UnusableKey("has to be https in production: whoever answers in its place makes tokens")
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

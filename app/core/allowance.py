@@ -21,14 +21,18 @@ class Allowance:
 
     def take(self, key: str, now: float) -> float:
         """Count one, unless it is too many; returns seconds until the next may come, 0 when this one may."""
-        full_at = max(self._full_at.get(key, now), now) + self._step
-        too_early = full_at - now - self._period
-        if too_early > self._step / 1000:  # else sums of floats refuse the last one
+        too_early = self.wait(key, now)
+        if too_early:
             return too_early
-        self._full_at.pop(key, None)
+        full_at = max(self._full_at.pop(key, now), now) + self._step
         self._full_at[key] = full_at
         self._forget(now)
         return 0.0
+
+    def wait(self, key: str, now: float) -> float:
+        """Seconds until the next may come, 0 when it may now; counts nothing."""
+        too_early = max(self._full_at.get(key, now), now) + self._step - now - self._period
+        return too_early if too_early > self._step / 1000 else 0.0  # else sums of floats refuse the last one
 
     def _forget(self, now: float) -> None:
         """Forget two for each that is remembered, so that what is left behind never outgrows what comes."""

@@ -85,9 +85,6 @@ class Outgoing(Protocol):
 
 OUTGOING = "mindvibe.outgoing"
 """Where the extensions of an ASGI scope of HTTP hold its `Outgoing`."""
-PEER = "mindvibe.peer"
-"""Where an ASGI scope's extensions hold the address at the other end of the TCP connection, as `client` was
-before a proxy's word replaced it."""
 EXTENSION = "mindvibe.socket"
 """Where an ASGI scope's extensions hold `attach`, which moves an accepted WebSocket to a `Socket`."""
 

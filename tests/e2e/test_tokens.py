@@ -387,6 +387,10 @@ async def test_without_configuration_it_runs_open_and_says_so(
         ({"jwt_issuer": ISSUER}, "JWT_ISSUER is set, and no key"),
         ({"jwt_secret": SECRET, "service_token": "guess"}, "SERVICE_TOKEN has 5 characters"),
         ({"jwt_secret": SECRET, "allowed_origins": "*"}, "ALLOWED_ORIGINS"),
+        (
+            {"jwt_secret": SECRET, "environment": "production", "forwarded_allow_ips": "10.0.0.1,::/0"},
+            "FORWARDED_ALLOW_IPS is 10.0.0.1,::/0",
+        ),
     ],
     ids=str,
 )

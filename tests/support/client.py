@@ -221,6 +221,10 @@ class RawClient:
             pass
         return int.from_bytes(frame[1][:2]), frame[1][2:].decode()
 
+    async def read_until(self, mark: bytes) -> bytes:
+        """Read up to a mark and with it."""
+        return await asyncio.wait_for(self._reader.readuntil(mark), PATIENCE)
+
     async def read_to_end(self) -> bytes:
         """Read what comes until the server ends the connection."""
         async with asyncio.timeout(PATIENCE):

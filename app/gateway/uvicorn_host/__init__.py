@@ -8,7 +8,7 @@ Concurrency   Everything runs on the event loop; only the signal handler does no
               `call_soon_threadsafe`.
 Never         A uvicorn that differs from the one we know must not stop the service: whatever does not fit is
               left out and named in the `HostReport`.
-May import    uvicorn and websockets (nothing else of the service may), `app.gateway.socket`.
+May import    uvicorn and websockets (nothing else of the service may), `app.gateway.socket`, `app.core`.
 
     inside.py      what is touched inside uvicorn, and the check that it is there
     install.py     puts the parts below in place and reports

@@ -8,7 +8,7 @@ the last address of X-Forwarded-For that is not.
 from collections.abc import Awaitable
 from typing import Any
 
-from app.gateway.socket import PEER
+from app.core.addresses import PEER
 
 
 class PeerNoted:

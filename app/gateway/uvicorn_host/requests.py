@@ -67,6 +67,19 @@ class RequestHeadLimit(_Base):
             # Upgraded: the HTTP parser and this object hold each other, and nobody would break that.
             self.parser: Any = None
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; where an answer is owed or under way, instead of that one or not at all.
+
+        uvicorn would let the application answer too, and log an error when the parser refuses the second.
+        """
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+        super().send_400_response(msg)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         super().connection_lost(exc)

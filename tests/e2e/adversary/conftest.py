@@ -6,7 +6,7 @@ of the attacker is gone, and so is the memory it took; the log holds no tracebac
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -44,11 +44,12 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="package")
-def module_server(house: Database, key_file: Path) -> Iterator[Server]:
-    """One service for all attacks, as a production would have it."""
+@contextmanager
+def besieged(house: Database, key_file: Path, *arguments: str) -> Iterator[Server]:
+    """A service as a production would have it, but quicker to lose patience."""
     server = Server(
         as_service(house),
+        *("--timeout-keep-alive", "1", *arguments),
         environment="production",
         jwt_public_key_file=key_file,
         jwt_issuer=ISSUER,
@@ -60,6 +61,13 @@ def module_server(house: Database, key_file: Path) -> Iterator[Server]:
     aside(server.healthy())
     yield server
     server.end()
+
+
+@pytest.fixture(scope="package")
+def module_server(house: Database, key_file: Path) -> Iterator[Server]:
+    """One service for all attacks, but those that are about what it runs under."""
+    with besieged(house, key_file) as server:
+        yield server
 
 
 def good(user: str) -> dict[str, str]:

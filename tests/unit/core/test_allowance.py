@@ -19,6 +19,14 @@ def test_so_many_at_once_and_then_as_they_come_back() -> None:
     assert allowance.take("a", 1012.0) == pytest.approx(12.0)
 
 
+def test_who_only_asks_is_not_counted() -> None:
+    """How long to wait is the same whoever asks how often."""
+    allowance = Allowance(1, 60.0)
+
+    assert [allowance.wait("a", 0.0) for _ in range(3)] == [0.0] * 3
+    assert (allowance.take("a", 0.0), allowance.wait("a", 15.0), len(allowance)) == (0.0, 45.0, 1)
+
+
 def test_one_does_not_use_up_what_is_another_s() -> None:
     """Keys do not know each other."""
     allowance = Allowance(1, 60.0)
