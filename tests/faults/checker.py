@@ -122,12 +122,16 @@ def disorder(history: History, bounds: Bounds) -> Iterator[Finding]:
     Of what came more than once the first copy counts; what says that it is redelivered has no place.
     """
     known = _by_key(history)
+    restarts = [fault for fault in history.faults if fault.restart]
     for reader in history.readers:
         refused = {key for each in history.readers if each.user == reader.user for key in each.refused}
+        elsewhere = {} if reader.device else _firsts_elsewhere(history, reader)
         firsts = [
             known[copy.whose, copy.key]
             for copy in _placed(reader, refused)
             if (copy.whose, copy.key) in known
+            # Across a restart a connection can be sent again what another one of its user had.
+            and not (copy.key in elsewhere and _between(restarts, elsewhere[copy.key], copy))
         ]
         earliest: Row | None = None
         next_of: dict[int, Row] = {}
@@ -250,6 +254,16 @@ def _placed(reader: Reader, refused: set[int]) -> list[Copy]:
     for copy in reader.copies:
         firsts.setdefault((copy.whose, copy.key), copy)
     return [copy for copy in firsts.values() if not copy.redelivered and copy.key not in refused]
+
+
+def _firsts_elsewhere(history: History, reader: Reader) -> dict[int, Copy]:
+    firsts: dict[int, Copy] = {}
+    for each in history.readers:
+        if each is not reader and each.user == reader.user:
+            for copy in each.copies:
+                if copy.key not in firsts or copy.at < firsts[copy.key].at:
+                    firsts[copy.key] = copy
+    return firsts
 
 
 def _pairs(reader: Reader) -> Iterator[tuple[Copy, Copy]]:
