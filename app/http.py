@@ -25,6 +25,12 @@ from app.core import messages
 # PostgreSQL's text holds no NUL.
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 DeviceToken = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+RowId = Annotated[
+    int,
+    Field(ge=1, lt=1 << 63),
+    # In OpenAPI a bound is a floating-point number, which cannot be this one.
+    WithJsonSchema({"type": "integer", "format": "int64", "minimum": 1}),
+]
 Moment = Annotated[
     datetime,
     PlainSerializer(messages.timestamp, return_type=str),

@@ -3,7 +3,6 @@
 Routes and lifespan, nothing else.
 """
 
-import logging
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
@@ -11,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.admin import endpoints as admin
@@ -29,7 +29,7 @@ from app.sync import endpoints as sync
 from app.telemetry import health
 from app.telemetry.logging import configure
 
-log = logging.getLogger(__name__)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class RealTime(FastAPI):
@@ -115,7 +115,7 @@ async def _tell_what_is_wrong(request: Request, error: Exception) -> Response:  
     return invalid_answer(error.errors() if isinstance(error, RequestValidationError) else [])
 
 
-async def _tell_of_a_problem(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _tell_of_a_problem(request: Request, error: Exception) -> Response:
     """Answer with the problem that somebody raised, or what the framework's own words come to."""
     match error:
         case Problem():
@@ -124,9 +124,20 @@ async def _tell_of_a_problem(request: Request, error: Exception) -> Response:  #
             return error_answer(problem(404, "not_found", "There is nothing here; see /docs."))
         case HTTPException(status_code=405):
             message = "This cannot be done here by this method; see the header Allow."
-            return error_answer(problem(405, "method_not_allowed", message, error.headers))
+            return error_answer(problem(405, "method_not_allowed", message, {"Allow": _allowed(request)}))
         case _:
             return error_answer(problem(400, "malformed", "The body cannot be read; send JSON."))
+
+
+def _allowed(request: Request) -> str:
+    """Every method that a path takes; the framework names those of one of its routes only."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    routes = request.app.routes
+    return ", ".join(
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in routes)
+    )
 
 
 async def _tell_of_a_mistake(request: Request, error: Exception) -> Response:  # noqa: ARG001

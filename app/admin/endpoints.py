@@ -3,16 +3,20 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Security
+from fastapi.security import HTTPBearer
 
 from app.admin.access import operators_only
 from app.admin.letters import DeadLetters, Redriven
 from app.admin.schemas import MOST_LETTERS, Letter, RedrivenAll
 from app.auth.service import ServiceAccess
 from app.core.reads import Unavailable
-from app.http import UserId, problem, responses, unavailable
+from app.http import RowId, UserId, problem, responses, unavailable
 
 _MOST = 1 << 63
+_SERVICE_TOKEN = HTTPBearer(
+    scheme_name="service token", description="The operators' own: SERVICE_TOKEN.", auto_error=False
+)
 
 
 def router(letters: Callable[[], DeadLetters], access: Callable[[], ServiceAccess]) -> APIRouter:
@@ -20,7 +24,7 @@ def router(letters: Callable[[], DeadLetters], access: Callable[[], ServiceAcces
     routes = APIRouter(
         prefix="/realtime/dead-letters",
         tags=["operators"],
-        dependencies=[Depends(operators_only(access))],
+        dependencies=[Depends(operators_only(access)), Security(_SERVICE_TOKEN)],
         responses=responses(401, 403, 422, 503),
     )
 
@@ -37,7 +41,7 @@ def router(letters: Callable[[], DeadLetters], access: Callable[[], ServiceAcces
             raise unavailable() from None
 
     @routes.post("/{id}/redrive", status_code=204, responses=responses(404, 409))
-    async def redrive(letter_id: Annotated[int, Path(alias="id", ge=1, lt=_MOST)]) -> None:
+    async def redrive(letter_id: Annotated[RowId, Path(alias="id")]) -> None:
         """Set what a dead letter is about on its way again; the letter goes."""
         try:
             done = await letters().redrive(letter_id)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 
 from app.auth.doorkeeper import Doorkeeper
 from app.core.identity import Denied, Identity, NotAllowed, Unauthenticated
@@ -99,7 +100,15 @@ async def _who_calls(callers: Callers, request: Request) -> Caller:
     return Caller(callers.doorkeeper, callers.requests, identity)
 
 
-def _found(request: Request) -> Caller:
+_TOKEN = HTTPBearer(
+    scheme_name="token",
+    bearerFormat="JWT",
+    description="Whose events these are; asked for where the service is configured to.",
+    auto_error=False,
+)
+
+
+def _found(request: Request, _: Annotated[object, Security(_TOKEN)]) -> Caller:
     found: Caller = request.state.caller
     return found
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.auth.caller import REFUSALS, Callers, Calling, asks_first
 from app.core.reads import Unavailable
 from app.devices.registry import Registry
-from app.http import Asked, DeviceToken, Moment, UserId, problem, responses, unavailable
+from app.http import Asked, DeviceToken, Moment, RowId, UserId, problem, responses, unavailable
 from app.store.devices import UnknownUser
 
 
@@ -72,7 +72,7 @@ def router(registry: Callable[[], Registry], callers: Callable[[], Callers]) -> 
     @routes.delete("/{device_id}", status_code=204, responses=responses(*REFUSALS, 404))
     async def remove(
         calling: Calling,
-        device_id: Annotated[int, Path(ge=1, lt=1 << 63)],
+        device_id: Annotated[RowId, Path()],
         user_id: Annotated[UserId | None, Query()] = None,
     ) -> None:
         """Remove a device and close its connections."""

@@ -2,15 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from app.core.position import Lost
-from app.http import Asked, DeviceToken, UserId
+from app.http import Asked, DeviceToken, RowId, UserId
 from app.sync.actions import LARGEST_PAYLOAD
 from app.sync.reading import MOST_MESSAGES
 
 MOST_ACTIONS = 100
 WHOSE = "Whose token it is, where one is asked for."
+
+
+PositionText = Annotated[str, WithJsonSchema({"type": "string", "format": "position"})]
 
 
 class Synced(BaseModel):
@@ -29,10 +32,8 @@ class Ack(Asked):
 
     user_id: UserId | None = Field(default=None, description=WHOSE)
     device_token: DeviceToken | None = None
-    position: str | None = None
-    ids: Annotated[list[Annotated[int, Field(ge=1, lt=1 << 63)]], Field(max_length=MOST_MESSAGES)] = Field(
-        default_factory=list
-    )
+    position: PositionText | None = Field(default=None, description="The `next` of an answer.")
+    ids: Annotated[list[RowId], Field(max_length=MOST_MESSAGES)] = Field(default_factory=list)
 
 
 class Acknowledged(BaseModel):
