@@ -34,7 +34,7 @@ check: setup ## lint, formatting, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.bench-ready ## measure beside others; ARGS=--quick takes about three minutes
+bench: $(VENV)/.bench-ready ## measure beside others; ARGS=--quick takes three to four minutes
 	$(BIN)/python -m bench $(ARGS)
 
 $(VENV)/.bench-ready: $(VENV)/.ready

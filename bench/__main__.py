@@ -1,7 +1,7 @@
 """Measure this service beside others, everything on one machine in one run.
 
     python -m bench                               everything, as docs/benchmarks.md has it
-    python -m bench --quick                       smaller numbers, one round
+    python -m bench --quick                       smaller numbers, one round, no curves
     python -m bench --only latency,saturated      some measures
     python -m bench --systems ours,naive          on some systems
     python -m bench --set saturated_seconds=5     other numbers, see bench/scale.py
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     """Run what the command line asks for."""
     options = _options(arguments)
     scale = (QUICK if options.quick else FULL).but(options.set)
-    measures = _chosen(MEASURES, options.only)
+    sensible = [one for one in MEASURES if one.in_quick or not options.quick]
+    measures = _chosen(MEASURES if options.only else sensible, options.only)
     systems = _chosen(SYSTEMS, options.systems)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -97,7 +98,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="about three minutes, one round")
+    parser.add_argument("--quick", action="store_true", help="three to four minutes, one round")
     parser.add_argument("--only", help=f"of {', '.join(one.name for one in MEASURES)}")
     parser.add_argument("--systems", help=f"of {', '.join(one.name for one in SYSTEMS)}")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="see bench/scale.py")

@@ -28,11 +28,11 @@ def draw(result: Result, folder: Path) -> list[Path]:
     drawn = []
     for name, (measure, plot) in PLOTS.items():
         if curves := result.curves.get(measure):
-            figure = Figure(figsize=(7, 4.2), layout="constrained")
+            figure = Figure(figsize=(8, 4.2), layout="constrained")
             axes = figure.add_subplot()
             plot(axes, curves)
             axes.grid(alpha=0.3)
-            axes.legend()
+            figure.legend(loc="outside right upper", frameon=False)
             drawn.append(folder / f"{name}.svg")
             figure.savefig(drawn[-1], metadata={"Date": None})
     return drawn

@@ -23,6 +23,8 @@ LONGEST = 300.0
 class Wrote:
     """What the writers did."""
 
+    began: int
+    """The stamp of their start."""
     rows: int
     seconds: float
     begun: list[tuple[str, int]]
@@ -36,10 +38,14 @@ class Wrote:
 
 @dataclass(frozen=True)
 class Got:
-    """What the readers got: ages in microseconds, and the seconds from the first message to the last."""
+    """What the readers got: ages in microseconds, and the stamp of the last message."""
 
     ages: list[int]
-    seconds: float
+    last: int
+
+    def seconds_since(self, wrote: Wrote) -> float:
+        """From the writers' start to the last message."""
+        return age(wrote.began, self.last) / 1e6
 
 
 class LoadError(Exception):
@@ -83,7 +89,7 @@ class Readers:
         """What has come since it was last asked; bells are paired with what was written."""
         answer = self._ask(do="take")
         ages = paired(wrote.begun, answer["rung"]) if wrote is not None and answer["rung"] else answer["ages"]
-        return Got(ages, answer["seconds"])
+        return Got(ages, answer["last"])
 
     def _ask(self, **order: object) -> dict[str, Any]:
         assert self._process.stdin is not None

@@ -50,7 +50,7 @@ async def write(dsn: str, publishing: str, load: Load) -> dict[str, object]:
     connections = [await asyncpg.connect(dsn) for _ in range(load.writers)]
     begun: list[tuple[str, int]] = []
     rows = 0
-    start = time.monotonic()
+    start, began = time.monotonic(), now()
 
     async def run(connection: asyncpg.Connection) -> None:
         nonlocal rows
@@ -72,7 +72,7 @@ async def write(dsn: str, publishing: str, load: Load) -> dict[str, object]:
     took = time.monotonic() - start
     for connection in connections:
         await connection.close()
-    return {"rows": rows, "seconds": took, "begun": begun if load.rate else []}
+    return {"began": began, "rows": rows, "seconds": took, "begun": begun if load.rate else []}
 
 
 def main() -> None:

@@ -45,6 +45,8 @@ class Measure:
     rows: Sequence[Row] = ()
     rounds: int | None = None
     """At most so many, where a round takes minutes."""
+    in_quick: bool = True
+    """Whether smaller numbers say anything."""
 
 
 def milliseconds(ages: list[int], share: float) -> float:

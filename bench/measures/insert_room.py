@@ -21,7 +21,7 @@ def run(server: Postgres, system: System, scale: Scale) -> Figures:
     return Figures(
         {
             "ms": posted.milliseconds,
-            "bytes of WAL": posted.wal_bytes,
+            "WAL bytes": posted.wal_bytes,
             "us/member": posted.milliseconds * 1000 / scale.room_members,
             "members": scale.room_members,
         }
@@ -39,6 +39,6 @@ MEASURE = Measure(
             "ours.ms",
             "host_only.ms",
         ),
-        Row("bytes of WAL of the same", "ours.bytes of WAL", "host_only.bytes of WAL"),
+        Row("WAL of the same", "ours.WAL bytes", "host_only.WAL bytes"),
     ),
 )

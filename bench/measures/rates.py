@@ -33,4 +33,5 @@ MEASURE = Measure(
     ("naive", "ours", "mosquitto", "nats", "socketio"),
     run,
     rounds=1,
+    in_quick=False,
 )

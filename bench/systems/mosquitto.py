@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from bench.postgres import Postgres
 from bench.systems import programs
 from bench.systems.base import Running, dropped_afterwards
@@ -53,11 +51,11 @@ class Mosquitto:
             configuration = Path(folder) / "mosquitto.conf"
             configuration.write_text(CONFIGURATION.format(folder=folder, tcp=tcp, web=web), encoding="utf-8")
             command = [str(programs.find("mosquitto")), "-c", str(configuration)]
-            with programs.running(command, web) as process:
+            with programs.running(command, web) as processes:
                 yield Running(
                     dsn,
                     str(web),
                     dialect="mqtt",
                     publishing=f"mqtt:{tcp}",
-                    processes=(psutil.Process(process.pid),),
+                    processes=processes,
                 )

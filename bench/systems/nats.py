@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from bench.load.nats import make_stream
 from bench.postgres import Postgres
 from bench.systems import programs
@@ -50,12 +48,12 @@ class Nats:
             configuration = Path(folder) / "nats.conf"
             configuration.write_text(CONFIGURATION.format(folder=folder, tcp=tcp, web=web), encoding="utf-8")
             command = [str(programs.find("nats-server")), "-c", str(configuration)]
-            with programs.running(command, web) as process:
+            with programs.running(command, web) as processes:
                 asyncio.run(make_stream(tcp))
                 yield Running(
                     dsn,
                     str(web),
                     dialect="nats",
                     publishing=f"nats:{tcp}",
-                    processes=(psutil.Process(process.pid),),
+                    processes=processes,
                 )

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from bench.systems.served import LONGEST_START, SETTLED, end
 
 
@@ -28,8 +30,11 @@ def says(*command: str) -> str:
 @contextmanager
 def running(
     command: list[str], port: int, *, cwd: Path | None = None, environment: dict[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until it listens on the port; terminated afterwards. Raises TimeoutError."""
+) -> Iterator[tuple[psutil.Process, ...]]:
+    """Run a server, wait until it listens on the port; terminated afterwards. Raises TimeoutError.
+
+    What a package of Python calls a program may be a script that runs it: the processes are what it started.
+    """
     log = subprocess.DEVNULL
     process = subprocess.Popen(
         command, cwd=cwd, env={**os.environ, **(environment or {})}, stdout=log, stderr=log
@@ -41,8 +46,11 @@ def running(
                 raise TimeoutError(f"{command[0]} does not listen")
             time.sleep(0.1)
         time.sleep(SETTLED)
-        yield process
+        children = psutil.Process(process.pid).children(recursive=True)
+        yield tuple(children or [psutil.Process(process.pid)])
     finally:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.terminate()
         end(process)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from bench.postgres import Postgres
 from bench.systems import programs
 from bench.systems.base import Running, dropped_afterwards
@@ -68,9 +66,9 @@ class SocketIo:
         environment = {"DATABASE_URL": dsn, "PORT": str(port)}
         with (
             dropped_afterwards(server, dsn),
-            programs.running(command, port, environment=environment) as process,
+            programs.running(command, port, environment=environment) as processes,
         ):
-            yield Running(dsn, str(port), dialect="socketio", processes=(psutil.Process(process.pid),))
+            yield Running(dsn, str(port), dialect="socketio", processes=processes)
 
 
 def _install() -> str | None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bench import docs
 from bench.frames import BINARY, PING, TEXT, frame, split
 from bench.load.mqtt import packet, packets
 from bench.load.nats import split as split_nats
@@ -12,6 +13,7 @@ from bench.measures.base import Figures, Measure, Row, distribution, millisecond
 from bench.report import Result, aligned, markdown, summary
 from bench.scale import FULL, QUICK
 from bench.stamps import WRAP, age, find
+from tests.support.postgres import ROOT
 
 
 def sent(opcode: int, payload: bytes) -> bytes:
@@ -126,3 +128,12 @@ def test_a_number_of_the_scale_can_be_changed_and_a_wrong_name_is_told() -> None
     assert (changed.saturated_seconds, changed.latency_users) == (1.0, 7)
     with pytest.raises(ValueError, match="no saturated_second;"):
         QUICK.but(["saturated_second=1"])
+
+
+def test_the_document_has_the_figures_that_are_beside_it() -> None:
+    """Figures without the run that they are from cannot be believed."""
+    text = (ROOT / docs.DOCUMENT).read_text(encoding="utf-8")
+    folder = ROOT / docs.RESULTS.parent
+    plots = [f"{folder.name}/{plot.name}" for plot in sorted(folder.glob("*.svg"))]
+
+    assert docs.written(text, Result.read(ROOT / docs.RESULTS), plots) == text
