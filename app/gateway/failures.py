@@ -36,7 +36,9 @@ class Failures:
         wait = self._allowed.wait(address, self._clock())
         if wait:
             text = "Too many requests from this address were refused; try again later."
-            later = problem(429, "rate_limited", text, {"Retry-After": str(math.ceil(wait))})
+            later = problem(
+                429, "rate_limited", text, {"Retry-After": str(math.ceil(wait)), "Connection": "close"}
+            )
             await error_answer(later)(scope, receive, send)
             return
 

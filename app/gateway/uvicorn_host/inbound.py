@@ -14,7 +14,7 @@ from websockets.streams import StreamReader
 from websockets.utils import apply_mask
 
 SKIP_FACTOR = 16
-FRAMES_AT_ONCE = 4096
+FRAMES_AT_ONCE = 1024
 """Frames one read may hold: a client that packs more of them into it does so to cost us time."""
 FRAMES_PER_SECOND = 500
 """Frames a client may send in the long run: each costs it a few bytes and us a thousand times as much."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
+MOST_WAITING = 16
+"""Requests of a connection that wait for the answer to the one before; each is kept at 100 times its bytes."""
+
 
 class _Outgoing:
     """The TCP connection under a request, for an application that has to know what the peer got."""
@@ -66,6 +69,12 @@ class RequestHeadLimit(_Base):
         if self not in self.connections and hasattr(self, "parser"):
             # Upgraded: the HTTP parser and this object hold each other, and nobody would break that.
             self.parser: Any = None
+
+    def on_headers_complete(self) -> None:
+        """Take a head, unless too many wait for their turn: httptools reads all that has come at once."""
+        if len(getattr(self, "pipeline", ())) >= MOST_WAITING:
+            raise ValueError("too many requests at once")
+        super().on_headers_complete()  # type: ignore[misc]
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; where an answer is owed or under way, instead of that one or not at all.

@@ -125,6 +125,23 @@ async def test_rubbish_after_an_answer_has_begun_ends_it(server: Server, host: a
     assert b"HTTP/1.1" not in rest
 
 
+async def test_requests_without_end_are_not_kept_for_later(
+    server: Server, host: asyncpg.Connection, request: pytest.FixtureRequest
+) -> None:
+    """A parser that reads them all at once takes some and ends it; one that reads them in turn may go on."""
+    before = server.memory()
+    async with raw_client(server.address) as client:
+        client.send_bytes(b"GET /realtime/ready HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000)
+        statuses: list[int] = []
+        while len(statuses) < 100 and 400 not in statuses:
+            line = await client.read_until(b"\r\n")
+            statuses += [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", line)]
+    grown = server.memory() - before
+
+    assert (400 in statuses) == (request.node.callspec.params["module_server"] == "httptools")
+    assert grown < 12 << 20, f"{grown >> 20} MiB"
+
+
 async def test_line_ends_in_a_request_stay_in_it(server: Server, host: asyncpg.Connection) -> None:
     """They forge neither a header of the answer nor a line of the log."""
     user = await app.add_user(host)

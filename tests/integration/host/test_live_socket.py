@@ -91,11 +91,11 @@ async def test_a_client_ping_is_answered_with_its_payload(host: Hosted) -> None:
 @pytest.mark.parametrize(
     "flood",
     [
-        pytest.param(frame(Opcode.PING) * 2000, id="pings"),
-        pytest.param(frame(Opcode.PONG, b"x") * 1999 + frame(Opcode.PING), id="pongs"),
+        pytest.param(frame(Opcode.PING) * 500, id="pings"),
+        pytest.param(frame(Opcode.PONG, b"x") * 499 + frame(Opcode.PING), id="pongs"),
         pytest.param(
             frame(Opcode.TEXT, b"", fin=False)
-            + frame(Opcode.CONT, fin=False) * 1997
+            + frame(Opcode.CONT, fin=False) * 497
             + frame(Opcode.CONT)
             + frame(Opcode.PING),
             id="fragments",
