@@ -13,6 +13,7 @@ PROTOCOL = ROOT / "docs" / "protocol.md"
 DOCUMENTS = [
     ARCHITECTURE,
     PROTOCOL,
+    ROOT / "docs" / "security.md",
     ROOT / "docs" / "benchmarks.md",
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
     ROOT / "CHANGELOG.md",

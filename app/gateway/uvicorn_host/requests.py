@@ -19,7 +19,7 @@ else:
     _Base = object
 
 MOST_WAITING = 16
-"""Requests of a connection that wait for the answer to the one before; each is kept at 100 times its bytes."""
+"""Requests of a connection that wait for the answer to the one before; each costs 100 times its bytes."""
 
 
 class _Outgoing:
