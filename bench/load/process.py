@@ -52,18 +52,26 @@ class LoadError(Exception):
     """The load could not be put on the system."""
 
 
+@dataclass(frozen=True)
+class Connected:
+    """How long it took until all clients were, and how many attempts were refused on the way."""
+
+    seconds: float
+    refused: int
+
+
 class Readers:
     """One process of clients."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def connect(self, count: int, *, first: int = 0, at_once: int = 100) -> float:
-        """Connect users p`first` …; seconds that took. Raises LoadError when any was refused."""
-        answer = self._ask(do="connect", first=first, count=count, at_once=at_once)
-        if answer["refused"]:
-            raise LoadError(f"{answer['refused']} of {count} connections were refused: {answer['because']}")
-        return float(answer["seconds"])
+    def connect(self, count: int, *, first: int = 0, at_once: int = 100, tries: int = 1) -> Connected:
+        """Connect users p`first` …, each after a random pause again. Raises LoadError when any gave up."""
+        answer = self._ask(do="connect", first=first, count=count, at_once=at_once, tries=tries)
+        if answer["failed"]:
+            raise LoadError(f"{answer['failed']} of {count} clients were refused: {answer['because']}")
+        return Connected(answer["seconds"], answer["refused"])
 
     def drop(self) -> None:
         """Let all clients vanish."""
@@ -131,20 +139,19 @@ class Writing:
             raise LoadError("the writers have ended")
         return Wrote(**json.loads(said))
 
-    def stop(self) -> None:
-        """End them now; what they did is not told."""
-        self._process.kill()
-        self._process.communicate()
 
-
-def start_writing(dsn: str, publishing: str, load: Load) -> Writing:
-    """Start writers in a process of their own."""
+@contextmanager
+def writers(dsn: str, publishing: str, load: Load) -> Iterator[Writing]:
+    """A process of writers; ended at once where it was not waited for."""
     arguments = [dsn, publishing, json.dumps(asdict(load))]
-    return Writing(
-        subprocess.Popen(
-            [sys.executable, "-m", "bench.load.writers", *arguments], stdout=subprocess.PIPE, text=True
-        )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.load.writers", *arguments], stdout=subprocess.PIPE, text=True
     )
+    try:
+        yield Writing(process)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def run_alone(module: str, *arguments: object) -> dict[str, Any]:

@@ -5,6 +5,7 @@ It takes orders as lines of JSON on standard input, answers each by one line, an
 
 import asyncio
 import json
+import random
 import sys
 import time
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from bench.load.clients import Client, Listening
 from bench.load.dialects import DIALECTS
 from bench.load.tally import Tally
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+"""Seconds that a client waits at most before it tries again, doubled each time."""
 
 
 class Readers:
@@ -26,13 +30,15 @@ class Readers:
     async def obey(self, order: dict[str, Any]) -> dict[str, Any]:
         """Carry out one order."""
         match order:
-            case {"do": "connect", "first": first, "count": count, "at_once": at_once}:
+            case {"do": "connect", "first": first, "count": count, "at_once": at_once, "tries": tries}:
                 began = time.monotonic()
-                refusals = await self._connect(range(first, first + count), at_once)
+                refusals, failed = await self._connect(range(first, first + count), at_once, tries)
+                seconds = time.monotonic() - began
                 return {
+                    "failed": failed,
                     "refused": len(refusals),
                     "because": refusals[:1],
-                    "seconds": time.monotonic() - began,
+                    "seconds": seconds,
                 }
             case {"do": "drop"}:
                 for client in self._clients.values():
@@ -53,21 +59,29 @@ class Readers:
             client.got = 0
         return {**self._tally.take(), "rung": rung}
 
-    async def _connect(self, numbers: range, at_once: int) -> list[str]:
+    async def _connect(self, numbers: range, at_once: int, tries: int) -> tuple[list[str], int]:
+        """Why attempts were refused, and how many clients gave up."""
         slots = asyncio.Semaphore(at_once)
         refusals: list[str] = []
+        failed = 0
 
         async def connect(number: int) -> None:
+            nonlocal failed
             if number not in self._clients:
                 self._clients[number] = self._make(self._target, f"p{number}", self._tally)
             async with slots:
-                try:
-                    await self._clients[number].open()
-                except OSError as error:
-                    refusals.append(str(error))
+                for attempt in range(tries):
+                    try:
+                        await self._clients[number].open()
+                    except OSError as error:
+                        refusals.append(str(error))
+                    else:
+                        return
+                    await asyncio.sleep(random.uniform(0, min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)))
+            failed += 1
 
         await asyncio.gather(*map(connect, numbers))
-        return refusals
+        return refusals, failed
 
 
 async def serve(dialect: str, target: str) -> None:

@@ -27,12 +27,10 @@ def run(server: Postgres, _: System, scale: Scale) -> Figures:
         others.connect(OTHERS)
         up.write(Load(RATE, WRITERS, scale.warm_up_seconds, OTHERS))
         calm = _ages(up, others, scale.latency_seconds)
-        writing = up.start_writing(Load(RATE, WRITERS, LONGEST, OTHERS))
         others.take()
-        with watched(up) as watch:
+        with up.writing(Load(RATE, WRITERS, LONGEST, OTHERS)), watched(up) as watch:
             done = run_alone("bench.load.catching_up", up.target, DEVICE, missed[-1], CUT_AFTER, SEED)
         meanwhile = others.take().ages
-        writing.stop()
         time.sleep(1.0)
         left = query(dsn, "SELECT count(*) FROM realtime_events WHERE user_id = 'away' AND NOT delivered")
     server.drop(dsn)

@@ -21,7 +21,7 @@ def run(server: Postgres, system: System, scale: Scale) -> Figures:
         base, there, seconds = up.memory(), FIRST, 0.0
         for step in STEPS:
             more = max(1, FIRST + int(step * scale.idle_connections) - there)
-            seconds += readers.connect(more, first=there)
+            seconds += readers.connect(more, first=there).seconds
             there += more
             time.sleep(scale.settle_seconds)
             points.append((float(there), up.memory() / (1 << 20)))

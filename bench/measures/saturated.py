@@ -22,7 +22,10 @@ def run(server: Postgres, system: System, scale: Scale) -> Figures:
         if not up.processes:
             up.write(warm_up)
             server.calm()
-            return Figures({"writers rows/s": up.write(load).rate})
+            database = server.cpu()
+            alone = up.write(load)
+            used = (server.cpu() - database) / alone.rows
+            return Figures({"writers rows/s": alone.rate, "database CPU us/event": used * 1e6})
         with up.readers() as readers:
             readers.connect(scale.saturated_users)
             readers.wait(up.write(warm_up).rows)

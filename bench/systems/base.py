@@ -7,7 +7,7 @@ from typing import Protocol
 
 import psutil
 
-from bench.load.process import Readers, Writing, Wrote, readers, start_writing
+from bench.load.process import Readers, Writing, Wrote, readers, writers
 from bench.load.writers import Load
 from bench.postgres import Postgres
 
@@ -32,13 +32,14 @@ class Running:
         """A process of clients, none connected yet."""
         return readers(dialect or self.dialect, self.target)
 
-    def start_writing(self, load: Load) -> Writing:
-        """Start the host."""
-        return start_writing(self.dsn, self.publishing, load)
+    def writing(self, load: Load) -> AbstractContextManager[Writing]:
+        """The host under way; ended with this context."""
+        return writers(self.dsn, self.publishing, load)
 
     def write(self, load: Load) -> Wrote:
         """Let the host write to the end of the load."""
-        return self.start_writing(load).wait()
+        with self.writing(load) as writing:
+            return writing.wait()
 
     def cpu(self) -> float:
         """Seconds of CPU used so far, the database aside."""
