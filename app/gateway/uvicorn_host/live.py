@@ -219,7 +219,7 @@ class LiveSocket(asyncio.Protocol):
             case Closing(code, payload):
                 self._answer_close(code, payload)
             case Violation(code, reason):
-                self._answer_close(code, Close(code, reason).serialize())
+                self._break_off(code, Close(code, reason).serialize())
             case _ if self._state is not _State.OPEN or self._events is None:
                 pass
             case Pong(payload):
@@ -234,10 +234,25 @@ class LiveSocket(asyncio.Protocol):
                 self._events.on_too_large()
 
     def _answer_close(self, code: int, payload: bytes) -> None:
+        self._say_close(code, payload)
+        self._end()
+
+    def _break_off(self, code: int, payload: bytes) -> None:
+        """Say why this ends, and throw away what comes until the peer has heard it, or its time is over.
+
+        Where bytes are left unread, TCP resets the connection, and the peer may never see what was said.
+        """
+        self._say_close(code, payload)
+        self._flush()
+        self._state = _State.ENDING
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+        self._drop_later()
+
+    def _say_close(self, code: int, payload: bytes) -> None:
         if self._state is _State.OPEN:
             self._close_code = code
             self._write(Frame(CLOSE, payload).serialize(mask=False))
-        self._end()
 
     def _write(self, data: bytes) -> None:
         """Collect what one turn of the loop sends: a burst costs one system call, not one per message."""

@@ -35,6 +35,11 @@ class RawClient:
         """Send bytes as they are."""
         self._writer.write(data)
 
+    async def drained(self) -> None:
+        """Wait until nearly all that was sent is on its way; raises ConnectionError where that cannot be."""
+        async with asyncio.timeout(PATIENCE):
+            await self._writer.drain()
+
     async def read_frame(self) -> tuple[int, bytes]:
         """Read one frame of the server; return its opcode and payload. Raises EOFError when there is none."""
         async with asyncio.timeout(PATIENCE):

@@ -42,6 +42,7 @@ async def test_what_looks_like_a_frame_within_another_is_not_one(host: Hosted) -
         client.send(outer[:6])
         await eventually(lambda: live._inbound is not None)
         client.send(outer[6:])
+        client.end()
         assert await connection.next() == ("closed", 1007)
 
 
@@ -76,7 +77,20 @@ async def test_a_violation_closes_the_connection_with_its_code(host: Hosted, raw
         connection = await host.connection()
         client.send(raw)
         assert await client.read_close() == code
+        client.end()
         assert await connection.next() == ("closed", code)
+
+
+async def test_who_goes_on_sending_is_told_the_code_too(host: Hosted) -> None:
+    """Bytes that nobody reads would have TCP take back what was written before; so they are read, and dropped."""
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        connection = await host.connection()
+        client.send(frame(Opcode.TEXT, b"\xff") + bytes(8 << 20))
+        await client.drained()
+        assert await client.read_close() == 1007
+        client.reset()
+        assert await connection.next() == ("closed", 1007)
 
 
 @pytest.mark.parametrize(
