@@ -46,6 +46,7 @@ from app.gateway.origins import ANY, Origins
 from app.gateway.sse import SseEndpoint
 from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, install
 from app.gateway.websocket import WebSocketEndpoint
+from app.gateway.wheel import Wheel
 from app.lifecycle import Part
 from app.outbox.catch_up import Archive
 from app.outbox.fan_out import FanOut
@@ -142,6 +143,7 @@ class Service:
             receipts=self.receipts,
             limits=limits,
             pace=pace,
+            wheel=Wheel(asyncio.get_running_loop()),
             routed=lambda: self.hub.routed,
             on_gone=self.hub.remove,
             doorkeeper=doorkeeper,

@@ -77,10 +77,10 @@ class Settings(BaseSettings):
     bells: Bells = Bells.LEASED
     bell_lease: Seconds = 3.0
     sweep_interval: Seconds = 1.0
-    busy_above: PositiveInt = 1000
-    """Rows per second above which the tail reads without sleeping."""
-    busy_below: PositiveInt = 500
-    """Rows per second below which it sleeps again."""
+    busy_above: PositiveFloat = 0.7
+    """Share of its time that reading row by row would take, above which the tail reads without sleeping."""
+    busy_below: PositiveFloat = 0.35
+    """Share of its time below which it sleeps again."""
     overlap: Seconds = 300.0
     """How far before a position's time rows are read again after a database restart."""
 

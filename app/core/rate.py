@@ -1,8 +1,15 @@
-"""Rows per second, smoothed, with two thresholds so that it does not flicker."""
+"""Rows per second, smoothed, and whether a process had better read for many rows at once."""
+
+AT_LEAST = 50.0
+"""Rows per second below which a process is never busy, however slow its database."""
 
 
 class Load:
-    """Whether a process is busy; the thresholds are rows per second, times are seconds."""
+    """Whether a process is busy, by what reading for each row on its own would take of its time.
+
+    That follows the machine, where a number of rows would be too high for a slow one: bells that ring slow
+    the writers down, and keep them below it. Two thresholds, shares of the time, so that it does not flicker.
+    """
 
     HALF_LIFE = 0.25
 
@@ -10,20 +17,23 @@ class Load:
         self._above = busy_above
         self._below = busy_below
         self._rate = 0.0
+        self._took = 0.0
         self._at: float | None = None
         self.busy = False
 
     @property
     def rate(self) -> float:
-        """The smoothed rate when it was last observed."""
+        """The smoothed rate when it was last observed, in rows per second."""
         return self._rate
 
-    def observe(self, rows: int, now: float) -> bool:
-        """Count rows that came since the last call; returns whether the process is busy."""
+    def observe(self, rows: int, took: float, now: float) -> bool:
+        """Count rows that a read of `took` seconds found; returns whether the process is busy."""
         if self._at is not None and now > self._at:
             elapsed = now - self._at
             weight = 0.5 ** (elapsed / self.HALF_LIFE)
             self._rate = self._rate * weight + rows / elapsed * (1 - weight)
+            self._took = self._took * weight + took * (1 - weight)
         self._at = now
-        self.busy = self._rate > (self._below if self.busy else self._above)
+        threshold = self._below if self.busy else self._above
+        self.busy = self._rate > AT_LEAST and self._rate * self._took > threshold
         return self.busy

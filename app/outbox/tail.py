@@ -48,7 +48,7 @@ class Timing:
 
     sweep: float = 1.0
     lease: float | None = 3.0
-    busy_pause: float = 0.005
+    busy_pause: float = 0.01
     retry: float = 0.5
     ring_until: int | None = None
 
@@ -120,13 +120,14 @@ class Tail:
     async def _follow(self, connection: asyncpg.Connection) -> None:
         while True:
             self._wake.clear()
+            began = time.monotonic()
             rows = await self._read(connection)
             now = self.read_at = time.monotonic()
             if self.failure is not None:
                 log.info("the tail reads again")
                 self.failure = None
             was_busy = self._load.busy
-            if self._load.observe(rows, now) != was_busy:
+            if self._load.observe(rows, now - began, now) != was_busy:
                 self._on_busy(self._load.busy)
             if self._load.busy:
                 await asyncio.sleep(self._timing.busy_pause)

@@ -6,6 +6,7 @@ asynchronous, since a receipt lost in a crash costs a duplicate and never an eve
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -17,13 +18,15 @@ from app.store.redeliveries import Key, Persistence, Tried
 # Written so that the planner cannot prove it from the predicate of the index on what is pending: it would
 # walk that index whole, as long as its statistics say that next to nothing is.
 _PENDING = "NOT coalesce({flag}, true)"
+# Most receipts are of one table alone: a statement that asks for its own asynchronous commit is then all,
+# where a transaction around it would be four round trips.
 _MARK = """
 WITH mine AS MATERIALIZED (
     SELECT id FROM {table} WHERE id = ANY($1::bigint[]) AND {pending}
     ORDER BY id FOR UPDATE SKIP LOCKED
-)
+), commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 UPDATE {table} AS t SET {flag} = true, {at} = clock_timestamp(), next_attempt_at = NULL
-FROM mine WHERE t.id = mine.id
+FROM commit, mine WHERE t.id = mine.id
 RETURNING t.id"""
 _LEFT = "SELECT id FROM {table} WHERE id = ANY($1::bigint[]) AND {pending}"
 _EVENTS = {
@@ -101,6 +104,9 @@ class Trials:
     settled: Sequence[Key] = ()
     persistence: Persistence = field(default_factory=Persistence)
 
+    def __len__(self) -> int:
+        return len(self.tried) + len(self.settled)
+
 
 NO_TRIALS = Trials()
 
@@ -117,10 +123,12 @@ async def mark(
     A position of an older generation than the device's is passed over, and one that has less than the
     device's own. Returns what was held.
     """
-    async with connection.transaction():
-        await connection.execute("SET LOCAL synchronous_commit = off")
+    is_one_statement = not positions and not trials and not (events and sync_rows)
+    async with nullcontext() if is_one_statement else connection.transaction():
         marked = await connection.fetch(_MARK_EVENTS, events) if events else []
         synced = await connection.fetch(_MARK_SYNC, sync_rows) if sync_rows else []
+        if positions or trials:
+            await connection.execute("SET LOCAL synchronous_commit = off")
         if trials.settled:
             await redeliveries.settle(connection, trials.settled)
         if trials.tried:

@@ -30,6 +30,7 @@ from app.devices.registry import Registry
 from app.gateway.connection import Connection, Surroundings
 from app.gateway.hub import Hub
 from app.gateway.ports import Device
+from app.gateway.wheel import Wheel
 from app.lifecycle import Part
 from app.outbox.catch_up import Archive
 from app.outbox.listener import Listener
@@ -192,8 +193,8 @@ class Knobs:
     remembered: int = 100_000
     echo_interval: float = 5.0
     echo_timeout: float = 2.0
-    busy_above: float = 1000.0
-    busy_below: float = 500.0
+    busy_above: float = 0.7
+    busy_below: float = 0.35
     receipts_batch: int = 500
     receipts_interval: float = 0.01
     everyone: bool = False
@@ -210,6 +211,7 @@ class Rig:
         self.hub = Hub()
         self.outlet = Outlet(self.hub, everyone=knobs.everyone)
         self.pace = Pace(knobs.confirm_after)
+        self.wheel = Wheel(asyncio.get_running_loop())
         self.load = Load(busy_above=knobs.busy_above, busy_below=knobs.busy_below)
         overlap = timedelta(seconds=knobs.overlap)
         self.tail = Tail(
@@ -284,6 +286,7 @@ class Rig:
             receipts=self.receipts,
             limits=self.knobs.limits,
             pace=self.pace,
+            wheel=self.wheel,
             routed=lambda: self.hub.routed,
             on_gone=self.hub.remove,
         )

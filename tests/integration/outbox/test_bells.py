@@ -82,7 +82,7 @@ async def test_a_busy_process_lets_its_lease_lapse_and_reads_all_the_same(
     database: Database, host: asyncpg.Connection, stranger: Stranger, start_rig: StartRig
 ) -> None:
     """Under load bells fall silent by themselves, and ring again when it is over."""
-    rig = await start_rig(database.url, timing=SHORT, busy_above=20, busy_below=10)
+    rig = await start_rig(database.url, timing=SHORT, busy_above=1e-3, busy_below=5e-4)
     peer = rig.connect("u")
     await until_wanted(host, True)
     written = 0

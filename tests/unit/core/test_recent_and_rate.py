@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.core.rate import Load
+from app.core.rate import AT_LEAST, Load
 from app.core.recent import Recent
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -32,19 +32,31 @@ def test_the_memory_is_bounded_and_forgets_the_oldest() -> None:
     assert {row_id for row_id, _ in recent.since(START)} == {3, 4, 5}
 
 
+class Reading:
+    """A process that reads a hundred times a second."""
+
+    def __init__(self) -> None:
+        self.load = Load(busy_above=0.7, busy_below=0.35)
+        self.now = 0.0
+
+    def run(self, per_second: float, took: float) -> bool:
+        for _ in range(200):
+            self.now += 0.01
+            self.load.observe(per_second / 100, took, self.now)
+        return self.load.busy
+
+
 def test_a_process_gets_busy_above_and_calm_below() -> None:
     """Between the two thresholds it stays what it was."""
-    load = Load(busy_above=1000, busy_below=500)
-    now = 0.0
+    reading = Reading()
+    assert not reading.run(600, took=0.001)
+    assert reading.run(800, took=0.001)
+    assert reading.run(600, took=0.001)
+    assert not reading.run(300, took=0.001)
 
-    def run(per_second: int) -> bool:
-        nonlocal now
-        for _ in range(200):
-            now += 0.01
-            load.observe(per_second // 100, now)
-        return load.busy
 
-    assert not run(700)
-    assert run(2000)
-    assert run(700)
-    assert not run(300)
+def test_a_slow_machine_is_busy_with_fewer_rows() -> None:
+    """But not with hardly any, however slow its database."""
+    reading = Reading()
+    assert reading.run(300, took=0.004)
+    assert not reading.run(AT_LEAST / 2, took=1.0)
