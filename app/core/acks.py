@@ -84,8 +84,7 @@ class Acks:
         count = len(self._sent)
         return count == 0 or (count < self._limits.window and self._size < self._limits.window_bytes)
 
-    @property
-    def should_ask(self) -> bool:
+    def should_ask(self, now: float) -> bool:  # noqa: ARG002 - as of a flight
         """Pings confirm nothing here."""
         return False
 

@@ -1,6 +1,7 @@
 """What a session asks its shell to do, in order."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from app.core.close_codes import CloseCode
 from app.core.inbound import Rejected
@@ -8,8 +9,7 @@ from app.core.messages import Message
 from app.core.position import Position
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send this event or sync row.
 
     `position` is what the client has with it, if it asked for that; `number` its sequence number and
@@ -56,8 +56,7 @@ class NextPage:
     """Fetch the next page of the read under way, and call `page`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Confirmed:
+class Confirmed(NamedTuple):
     """These rows have reached the user; `position` is what the reader has now, if it moved.
 
     `redelivered` are those among them that were marked as to be sent again.

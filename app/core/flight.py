@@ -52,7 +52,8 @@ class Due(Enum):
 class Pace:
     """How long, in seconds, a row may stay unconfirmed before a ping asks for it.
 
-    One for all sessions of a process, which lengthens it while it is busy.
+    A ping goes along with a row when the last one was that long ago. One for all sessions of a process, which
+    lengthens it while it is busy.
     """
 
     confirm_after: float = 0.2
@@ -63,6 +64,7 @@ class Flight:
 
     __slots__ = (
         "_asked_at",
+        "_asked_last_at",
         "_covered",
         "_entries",
         "_heard_at",
@@ -80,6 +82,7 @@ class Flight:
         self._window = min(FIRST_WINDOW, limits.window)
         # When the outstanding ping was sent, and how many entries were sent before it.
         self._asked_at: float | None = None
+        self._asked_last_at = float("-inf")
         self._covered = 0
         self._heard_at = self._progress_at = self._unconfirmed_since = 0.0
 
@@ -95,11 +98,17 @@ class Flight:
         count = len(self._entries)
         return count == 0 or (count < self._window and self._entries.size < self._limits.window_bytes)
 
-    @property
-    def should_ask(self) -> bool:
-        """Whether to ask now, since half of the window is used, and not when the time comes."""
+    def should_ask(self, now: float) -> bool:
+        """Whether to ask along with what has just been sent, and not when the time comes.
+
+        One more write costs as much as all else that a row asks of a connection.
+        """
+        if self._asked_at is not None or not self._entries:
+            return False
+        if now - self._asked_last_at >= self._pace.confirm_after:
+            return True
         half_full = 2 * len(self._entries) >= self._window
-        return self._asked_at is None and (half_full or 2 * self._entries.size >= self._limits.window_bytes)
+        return half_full or 2 * self._entries.size >= self._limits.window_bytes
 
     @property
     def may_ask(self) -> bool:
@@ -123,7 +132,7 @@ class Flight:
 
     def ask(self, now: float) -> None:
         """Note that a ping is sent; it covers everything in flight."""
-        self._asked_at = now
+        self._asked_at = self._asked_last_at = now
         self._covered = len(self._entries)
 
     def answered(self, now: float) -> list[Entry]:

@@ -7,10 +7,10 @@ PostgreSQL and is never parsed here.
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """An event or a sync row, ready to be sent.
 
     `id` and `xid` are the row's. `origin` is the device that uploaded a sync row, if any. `redelivered`: it

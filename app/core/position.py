@@ -98,6 +98,12 @@ class Pass:
     incarnation: Incarnation
     kept: Snapshot | None = None
 
+    def had(self, xid: int, row_id: int, through: int | None) -> bool:
+        """Whether a reader has a row that has come to the row `through`, or with None to the end."""
+        if self.seen.has(xid):
+            return True
+        return (through is None or row_id <= through) and self.reading.has(xid)
+
     def at(self, row_id: int) -> Position:
         """The position right after the row with this id."""
         return Position(self.seen, self.seen_at, self.incarnation, self.reading, row_id)

@@ -72,16 +72,17 @@ class Session:
 
     __slots__ = (
         "_acks",
+        "_after_id",
         "_expiry",
         "_flight",
         "_found_by",
+        "_given",
         "_guard",
         "_held",
         "_limits",
         "_owes_undelivered",
         "_partial",
         "_pass",
-        "_position",
         "_read",
         "_ready",
         "_shed",
@@ -120,12 +121,13 @@ class Session:
         self._guard: inbound.Guard | None = None
         self._expiry = None if expires_at is None else Expiry(expires_at)
 
-        # What the reader has been sent; None until its first read begins.
-        self._position = position
-        # The pass under way as this reader makes it, and as it was found: a live pass may begin before
-        # what the reader has.
+        # What the reader had when it came. From its first read on: the pass under way as this reader makes it
+        # and as it was found (a live pass may begin before what the reader has), and the last row of it that
+        # was sent, None when none is left.
+        self._given = position
         self._pass: Pass | None = None
         self._found_by: Pass | None = None
+        self._after_id: int | None = None
         self._partial = False
         # Once per connection, and not by one cut in mid-read: that read had them, and goes on.
         self._owes_undelivered = not is_proven
@@ -138,8 +140,10 @@ class Session:
 
     @property
     def position(self) -> Position | None:
-        """What the reader has been sent; None before its first read."""
-        return self._position
+        """What the reader has been sent; before its first read what it came with, if anything."""
+        if self._pass is None:
+            return self._given
+        return self._pass.end() if self._after_id is None else self._pass.at(self._after_id)
 
     @property
     def in_flight(self) -> int:
@@ -175,8 +179,8 @@ class Session:
     def position_told(self, routed: Pass | None) -> Position | None:
         """What the client may keep at this point of the stream: all it was sent, and no more."""
         if self.phase is not Phase.LIVE or self._ready:
-            return self._position
-        return self._level_with(routed) or self._position
+            return self.position
+        return self._level_with(routed) or self.position
 
     def settled_position(self, routed: Pass | None) -> Position | None:
         """What the reader has when nothing is under way, given the last pass routed whole."""
@@ -185,12 +189,9 @@ class Session:
         return self._level_with(routed)
 
     def _level_with(self, routed: Pass | None) -> Position | None:
-        if self._position is None:
+        if self._pass is None or routed is None or routed.incarnation != self._pass.incarnation:
             return None
-        if routed is None or routed.incarnation != self._position.incarnation:
-            return None
-        reached = self._position.reading or self._position.seen
-        return routed.end() if routed.reading.covers(reached) else None
+        return routed.end() if routed.reading.covers(self._pass.reading) else None
 
     def deadline(self) -> float:
         """When `tick` must be called next; infinity once closed."""
@@ -214,11 +215,12 @@ class Session:
         `partial`: it only ends the pass in which the reader was cut, and another read must follow.
         """
         self._owes_undelivered = False
+        position = self.position
+        self._after_id = position.after_id if partial and position is not None else 0
         if partial and self._pass is not None:
             first = replace(first, kept=self._pass.kept)
         self._partial = partial
         self._pass = self._found_by = first
-        self._position = first.at(self._position.after_id if partial and self._position else 0)
 
     def page(self, messages: Sequence[Message], *, more: bool, now: float) -> list[Action]:
         """Take the next rows of the read, in id order; `more` when others follow."""
@@ -266,7 +268,7 @@ class Session:
         """Send a stale row again, out of order, unless it is on its way already."""
         if not self._is_mine(message) or self.is_on_its_way(message.id):
             return []
-        self._ready.add(replace(message, redelivered=True), None)
+        self._ready.add(message._replace(redelivered=True), None)
         return self._pump(now)
 
     def receive(self, text: str, now: float) -> list[Action]:
@@ -386,8 +388,8 @@ class Session:
                     self._read = _Read.AWAITED
                     self._shed = False
                     self._held.clear()
-                    actions.append(StartRead(self._position, self._owes_undelivered))
-        if self._flight.should_ask:
+                    actions.append(StartRead(self.position, self._owes_undelivered))
+        if self._flight.should_ask(now):
             actions.append(self._ping(now))
         return actions
 
@@ -400,15 +402,13 @@ class Session:
             if found_by is not None:
                 if found_by is not self._found_by:
                     self._found_by, self._pass = found_by, self._own(found_by)
-                if self._pass is not None:
-                    self._position = self._pass.at(message.id)
+                self._after_id = message.id
             number = self._flight.add(message, self._pass if found_by is not None else None, now)
             actions.append(Send(message, self._told_position(), number, again=message.redelivered))
         return False
 
     def _end_read(self) -> None:
-        if self._pass is not None:
-            self._position = self._pass.end()
+        self._after_id = None
         if self._partial or self._shed:
             self._read = _Read.TO_START
             return
@@ -431,28 +431,24 @@ class Session:
 
     def _own(self, found_by: Pass) -> Pass:
         """The pass as this reader makes it: from what it has already, if that is more."""
-        position = self._position
-        if position is None or position.incarnation != found_by.incarnation:
-            return found_by
         # Live, a new pass begins when every row of the one before has been sent.
-        if position.reading is None or self._pass is None:
-            reached, reached_at = position.seen, position.taken_at
-        else:
-            reached, reached_at = self._pass.reading, self._pass.reading_at
-        if found_by.seen.covers(reached):
+        before = self._pass
+        if before is None or before.incarnation != found_by.incarnation:
             return found_by
-        return Pass(reached, reached_at, found_by.reading, found_by.reading_at, found_by.incarnation)
+        if found_by.seen.covers(before.reading):
+            return found_by
+        return replace(found_by, seen=before.reading, seen_at=before.reading_at)
 
     def _queue(self, messages: Iterable[Message], found_by: Pass) -> None:
-        position = self._position
         # Xids say something only within one incarnation; after a restart a row too many is allowed.
-        comparable = position is not None and position.incarnation == found_by.incarnation
+        before = self._pass
+        if before is not None and before.incarnation != found_by.incarnation:
+            before = None
         for message in messages:
             if not self._is_mine(message):
                 continue
-            if comparable and position is not None and position.has(message.xid, message.id):
-                continue
-            self._ready.add(message, found_by)
+            if before is None or not before.had(message.xid, message.id, self._after_id):
+                self._ready.add(message, found_by)
 
     def _hold(self, messages: Iterable[Message], found_by: Pass) -> None:
         if self._shed or self._read is _Read.TO_START:
@@ -474,7 +470,7 @@ class Session:
         return SendPing()
 
     def _told_position(self) -> Position | None:
-        return self._position if self._tells_positions else None
+        return self.position if self._tells_positions else None
 
     def _settle(self, said: inbound.Ack | inbound.Nack, now: float) -> list[Action] | None:
         """Take an ack or a nack; None when it is wrong, nothing when it was said before."""
@@ -506,10 +502,10 @@ class Session:
         if self.device_id is not None and reached is not None and reached[1] is not None:
             position = reached[1].stored_at(reached[0].id)
         return Confirmed(
-            tuple(message.id for message in received if not message.is_sync),
-            tuple(message.id for message in received if message.is_sync),
+            tuple([message.id for message in received if not message.is_sync]),
+            tuple([message.id for message in received if message.is_sync]),
             position,
-            tuple(message.id for message in received if message.redelivered),
+            tuple([message.id for message in received if message.redelivered]),
         )
 
     def _authenticate(self, token: str, now: float) -> list[Action]:

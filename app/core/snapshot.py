@@ -44,7 +44,10 @@ class Snapshot:
 
     def covers(self, other: "Snapshot") -> bool:
         """Whether it has every transaction that the other has."""
-        return other.xmax <= self.xmax and not any(other.has(xid) for xid in self.in_progress)
+        if other.xmax > self.xmax:
+            return False
+        missing = self.in_progress - other.in_progress
+        return not missing or min(missing) >= other.xmax
 
     def without(self, xids: Iterable[int]) -> "Snapshot":
         """The same snapshot, but not having these transactions."""

@@ -35,6 +35,7 @@ from app.core.token import encode
 from app.core.wishes import NOTHING, Wishes
 from app.gateway.ports import Archive, Device, Doorkeeper, Receipts
 from app.gateway.socket import Socket
+from app.gateway.wheel import Wheel
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Surroundings:
     receipts: Receipts
     limits: Limits
     pace: Pace
+    wheel: Wheel
     routed: Callable[[], Pass | None]
     on_gone: Callable[["Connection"], None]
     doorkeeper: Doorkeeper | None = None
@@ -73,12 +75,12 @@ class Connection:
         "_renewal",
         "_said_connected",
         "_session",
+        "_slot",
         "_socket",
         "_stored_at",
         "_surroundings",
         "_task",
         "_tells_positions",
-        "_timer",
         "_wishes",
         "id",
         "user_id",
@@ -126,8 +128,8 @@ class Connection:
         self._stored_at: datetime | None = None
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
+        self._slot: int | None = None
 
     @property
     def device_id(self) -> int | None:
@@ -216,6 +218,11 @@ class Connection:
         """Take the answer to the last ping."""
         self._perform(self._session.pong(self._loop.time()))
         self._store_idle_position(STORE_IDLE_POSITION)
+
+    def on_time(self) -> None:
+        """Look at what time has brought."""
+        self._slot, self._due = None, float("inf")
+        self._perform(self._session.tick(self._loop.time()))
 
     def on_writable(self) -> None:
         """Nothing waits for this: the window bounds what is in the transport."""
@@ -420,15 +427,15 @@ class Connection:
     def _arm(self) -> None:
         due = self._session.deadline()
         if due >= self._due:
-            return  # the timer that is set looks again when it fires
-        if self._timer is not None:
-            self._timer.cancel()
+            return  # what is set looks again when its time has come
+        self._disarm()
         self._due = due
-        self._timer = self._loop.call_at(due, self._tick)
+        self._slot = self._surroundings.wheel.set(self, due)
 
-    def _tick(self) -> None:
-        self._timer, self._due = None, float("inf")
-        self._perform(self._session.tick(self._loop.time()))
+    def _disarm(self) -> None:
+        if self._slot is not None:
+            self._surroundings.wheel.unset(self, self._slot)
+        self._slot, self._due = None, float("inf")
 
     def _store_idle_position(self, older_than: timedelta) -> None:
         if self._device is None:
@@ -449,9 +456,7 @@ class Connection:
         if (oldest := self._session.oldest_unacked) is not None:
             self._surroundings.receipts.left_unacked(oldest.id, self.user_id, self.device_id)
         self._session.closed()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
         for task in (self._task, self._renewal):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()

@@ -210,7 +210,7 @@ class CatchUp:
         wanted = [message(row) for row in rows if not self._skip(row)]
         if self._sieve is not None and self._sieve.again:
             again = self._sieve.again
-            wanted = [replace(one, redelivered=one.id in again) for one in wanted]
+            wanted = [one._replace(redelivered=one.id in again) for one in wanted]
         return Page(wanted, self._walk is not None and self._walk.more)
 
 

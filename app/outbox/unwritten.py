@@ -1,6 +1,6 @@
 """Rows of one table that have reached their users although the table does not say so yet."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import islice
 
 
@@ -27,8 +27,10 @@ class Unwritten:
         """So many rows, or all."""
         return list(islice(self._users, max(count, 0)))
 
-    def add(self, user_id: str, rows: Iterable[int]) -> None:
+    def add(self, user_id: str, rows: Collection[int]) -> None:
         """Note rows of one user; what is noted already keeps its place."""
+        if not rows:
+            return
         new = self._of.setdefault(user_id, set())
         for row_id in rows:
             if self._users.setdefault(row_id, user_id) == user_id:

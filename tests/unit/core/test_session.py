@@ -52,7 +52,7 @@ class TestCatchingUp:
 
         actions = session.page(rows(1, 2), more=True, now=0.0)
 
-        assert kinds(actions) == ["Send", "Send", "NextPage"]
+        assert kinds(actions) == ["Send", "Send", "NextPage", "SendPing"]
 
     def test_waits_with_the_next_page_while_the_window_is_full(self) -> None:
         """A peer that confirms nothing is read nothing more for."""
@@ -82,7 +82,7 @@ class TestCatchingUp:
         session = Session(Limits(), Pace())
         session.open(0.0)
         session.begin_read(a_pass(40, 50))
-        assert kinds(session.page(rows(1, 2), more=True, now=0.0))[-1] == "NextPage"
+        assert kinds(session.page(rows(1, 2), more=True, now=0.0))[-2:] == ["NextPage", "SendPing"]
 
         (action,) = session.interrupt(0.1)
 
@@ -93,8 +93,8 @@ class TestCatchingUp:
 
 class TestLive:
     def test_sends_at_once(self) -> None:
-        """A row that comes live goes out in the same call."""
-        assert kinds(live().route(rows(1), a_pass(50, 51), 0.0)) == ["Send"]
+        """A row that comes live goes out in the same call, and what asks for its confirmation with it."""
+        assert kinds(live().route(rows(1), a_pass(50, 51), 0.0)) == ["Send", "SendPing"]
 
     def test_falls_back_to_the_table_when_the_queue_is_full(self) -> None:
         """What does not fit is dropped, and read from where the client was."""
@@ -139,41 +139,50 @@ class TestLive:
         """Redelivery never doubles what is in flight."""
         session = live()
         (again,) = rows(1)
-        assert kinds(session.redeliver(again, 0.0)) == ["Send"]
+        assert kinds(session.redeliver(again, 0.0)) == ["Send", "SendPing"]
         assert session.redeliver(again, 0.0) == []
 
 
 class TestConfirmation:
-    def test_a_ping_follows_the_first_unconfirmed_row_after_the_pace(self) -> None:
-        """One ping 200 ms after, and none while it is outstanding."""
+    def test_a_ping_goes_along_unless_the_last_one_is_younger_than_the_pace(self) -> None:
+        """Then one 200 ms after the first unconfirmed row, and none while another is outstanding."""
+        session = live()
+        assert kinds(session.route(rows(1), a_pass(50, 51), 10.0)) == ["Send", "SendPing"]
+        session.pong(10.05)
+        assert kinds(session.route(rows(2), a_pass(51, 52), 10.1)) == ["Send"]
+        assert session.deadline() == pytest.approx(10.3)
+        assert session.tick(10.25) == []
+
+        assert kinds(session.tick(10.3)) == ["SendPing"]
+        assert kinds(session.route(rows(3, xid=52), a_pass(52, 53), 10.6)) == ["Send"]
+        assert session.tick(10.9) == []
+
+    def test_a_ping_goes_along_with_rows_that_wait_for_one(self) -> None:
+        """When the last one has become older than the pace meanwhile."""
         session = live()
         session.route(rows(1), a_pass(50, 51), 10.0)
-        assert session.deadline() == pytest.approx(10.2)
-        assert session.tick(10.1) == []
-
-        assert kinds(session.tick(10.2)) == ["SendPing"]
-        session.route(rows(2), a_pass(51, 52), 10.3)
-        assert session.tick(10.6) == []
+        session.pong(10.0)
+        assert kinds(session.route(rows(2), a_pass(51, 52), 10.15)) == ["Send"]
+        assert kinds(session.route(rows(3, xid=51), a_pass(51, 52), 10.25)) == ["Send", "SendPing"]
+        assert session.pong(10.3) == [Confirmed((2, 3), (), None)]
 
     def test_a_pong_confirms_only_what_was_sent_before_its_ping(self) -> None:
         """A row sent after the ping waits for the next one."""
         session = live()
         session.route(rows(1), a_pass(50, 51), 0.0)
-        session.tick(0.2)
-        session.route(rows(2), a_pass(51, 52), 0.25)
+        session.route(rows(2), a_pass(51, 52), 0.05)
 
-        actions = session.pong(0.3)
+        actions = session.pong(0.1)
 
         assert actions == [Confirmed((1,), (), None)]
         assert session.in_flight == 1
-        assert session.deadline() == pytest.approx(0.5)
+        assert session.deadline() == pytest.approx(0.3)
 
     def test_a_device_learns_its_position_with_the_confirmation(self) -> None:
         """The position is that of the last row confirmed."""
         session = live(device_id=7)
         passing = a_pass(50, 51)
         session.route(rows(1, 2), passing, 0.0)
-        session.tick(0.2)
 
         assert session.pong(0.3) == [Confirmed((1, 2), (), passing.at(2))]
 
@@ -181,7 +190,10 @@ class TestConfirmation:
         """Unsolicited pongs are allowed by RFC 6455 and mean nothing."""
         session = live()
         session.route(rows(1), a_pass(50, 51), 0.0)
-        assert session.pong(0.1) == []
+        session.pong(0.1)
+        session.route(rows(2), a_pass(51, 52), 0.15)
+        assert session.pong(0.16) == []
+        assert session.in_flight == 1
 
     def test_the_window_follows_the_peer(self) -> None:
         """A slow reader is asked after fewer rows, a quick one after more."""
@@ -315,8 +327,7 @@ class TestPeersThatAnswerNothing:
 
         assert kinds(session.pong(1.0)) == []
         assert (session.in_flight, session.unproven) == (0, 4)
-        assert kinds(session.route(rows(5, xid=51), a_pass(51, 52), 2.0)) == ["Send"]
-        session.tick(session.deadline())
+        assert kinds(session.route(rows(5, xid=51), a_pass(51, 52), 2.0)) == ["Send", "SendPing"]
         session.pong(2.5)
         confirmed = confirmations(session, until=60.9)
         assert confirmed == []

@@ -1,0 +1,74 @@
+"""When connections are to look at the time again, in steps: one timer for all of them.
+
+A timer of the loop for each costs more than all else that a message asks of a connection, and a quarter of a
+kilobyte while nothing happens.
+"""
+
+import asyncio
+import logging
+from math import ceil
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+STEP = 0.05
+"""Seconds by which somebody is called late at most, while the loop is not."""
+
+
+class Timed(Protocol):
+    """Whoever is to look at the time."""
+
+    def on_time(self) -> None:
+        """Look at the time; the moment that was asked for has come."""
+
+    def abandon(self) -> None:
+        """Give up, since looking at the time failed."""
+
+
+class Wheel:
+    """Calls each of those who asked at about the moment that they asked for; moments are the loop's clock."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._slots: dict[int, set[Timed]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._turns_at: int | None = None
+
+    def set(self, who: Timed, at: float) -> int:
+        """Call somebody once; returns the slot, by which that can be taken back."""
+        slot = ceil(at / STEP)
+        self._slots.setdefault(slot, set()).add(who)
+        if self._turns_at is None or slot < self._turns_at:
+            self._turn_at(slot)
+        return slot
+
+    def unset(self, who: Timed, slot: int) -> None:
+        """Do not call somebody, or nothing when that was done."""
+        waiting = self._slots.get(slot)
+        if waiting is not None:
+            waiting.discard(who)
+            if not waiting:
+                del self._slots[slot]
+
+    def _turn_at(self, slot: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._turns_at = slot
+        self._timer = self._loop.call_at(slot * STEP, self._turn)
+
+    def _turn(self) -> None:
+        self._timer = self._turns_at = None
+        now = self._loop.time() / STEP
+        for slot in sorted(slot for slot in self._slots if slot <= now):
+            for who in self._slots.pop(slot, ()):
+                self._call(who)
+        if self._slots:
+            self._turn_at(min(self._slots))
+
+    def _call(self, who: Timed) -> None:
+        try:
+            who.on_time()
+        except Exception:
+            # One's fault must not reach the others.
+            log.exception("a connection failed when its time had come")
+            who.abandon()
