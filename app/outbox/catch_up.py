@@ -1,6 +1,7 @@
 """What one reader has missed: everything its position has not seen, and what nobody got yet."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from app.core.messages import Message
 from app.core.position import Lost, Pass, Position, lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
 from app.outbox.receipts import Receipts
+from app.outbox.restraint import Restraint
 from app.outbox.sieve import Sieve
 from app.outbox.walk import PageSize, Walk, all_but, less_owed
 from app.store import redeliveries
@@ -90,6 +92,7 @@ class CatchUp:
         self._user_id = user_id
         self._takes_sync = takes_sync
         self._device_id = device_id
+        self._restraint = Restraint()
         self._walk: Walk | None = None
         self._sieve: Sieve | None = None
         self._skip: Callable[[Row], bool] = _nothing
@@ -156,6 +159,7 @@ class CatchUp:
         """Go on with the read; raises Interrupted when it must begin again, and Unavailable."""
         if self._walk is None:
             raise Interrupted("no read is under way")
+        await asyncio.sleep(self._restraint.pause(time.monotonic()))
         rows = await self._walk.later()
         purged_through, seen_at = self._walk.purged_through, self._seen_at
         if seen_at is None or purged_through is None or purged_through <= seen_at:
