@@ -180,7 +180,8 @@ class Tail:
             found = await walk.first()
             repeated = self._recent.since(since)
             self._pass = all_but(found)
-        elif self._pass is None:
+        elif self._pass is None or position.reading is None:
+            # One of which nothing was routed before the connection was lost is forgotten: this read has more.
             self._pass = Pass(
                 position.seen,
                 position.taken_at,
