@@ -72,7 +72,7 @@ def missing(history: History, bounds: Bounds) -> dict[str, list[Row]]:
             and (reader.takes_sync or not row.sync)
             and (row.user, row.key, None) not in letters
             and (row.user, row.key, reader.name) not in letters
-            and not row.began < told
+            and not (bounds.retention and row.began < told)
             # Who did not ask to be told cannot be told of it: then somebody of this user has it.
             and not (bounds.retention and not reader.resumes and row.key in by_user[reader.user])
         ]
@@ -83,9 +83,11 @@ def missing(history: History, bounds: Bounds) -> dict[str, list[Row]]:
 
 def lost(history: History, bounds: Bounds) -> Iterator[Finding]:
     """P2: everything committed has come, or can be listed as dead."""
+    ends = {reader.name: reader.ended for reader in history.readers}
     for name, rows in missing(history, bounds).items():
         keys = [row.key for row in rows]
-        yield Finding("P2 loss", f"{name} never got {len(keys)} committed rows: {_some(keys)}")
+        told = f"{name} never got {len(keys)} committed rows: {_some(keys)}"
+        yield Finding("P2 loss", f"{told}; was cut by {ends[name]}" if ends.get(name) else told)
 
 
 def phantoms(history: History, bounds: Bounds) -> Iterator[Finding]:

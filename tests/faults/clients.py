@@ -56,7 +56,7 @@ def whose(event: Event) -> str:
 
 
 class Patient(Placed):
-    """Keeps its position; one that it is told cannot be resumed it takes for a gap, and no mistake."""
+    """Keeps its position; when it is told that it cannot be resumed, it takes that for a gap, and no mistake."""
 
     gaps = 0
 
@@ -65,13 +65,28 @@ class Patient(Placed):
         connected = self.inbox.messages[0]
         if "position" not in connected:
             raise Gone(str(connected))
-        if self._position and not connected["resumed"]:
-            self.gaps += 1
+        self.gaps += not connected["resumed"]
         self._position = connected["position"]
 
 
+class Watchful(Streaming):
+    """Notes gaps as well; the first time it is told nothing, since it gave no position."""
+
+    gaps = 0
+
+    async def connect(self, address: Address) -> None:
+        await super().connect(address)
+        self.gaps += not self.inbox.messages[0].get("resumed", False)
+
+
 class Punctual(Syncing):
-    """Says what it has processed whenever nothing more is there; `Syncing` may keep it to itself for good."""
+    """Notes gaps, and says what it has processed when nothing more is there; others may keep it to themselves."""
+
+    gaps = 0
+
+    async def _ask(self, **query: object) -> None:
+        await super()._ask(**query)
+        self.gaps += not self._answer["resumed"]
 
     async def barrier(self) -> None:
         await super().barrier()
@@ -83,7 +98,7 @@ class Punctual(Syncing):
                 raise Gone(str(error)) from error
 
 
-KINDS: tuple[type[App], ...] = (Plain, Patient, Acking, Refusing, Streaming, Punctual)
+KINDS: tuple[type[App], ...] = (Plain, Patient, Acking, Refusing, Watchful, Punctual)
 
 
 class Client:
@@ -139,8 +154,8 @@ class Client:
                 async with asyncio.timeout(CONNECT_WITHIN):
                     await self._app.connect(self._address())
                 await self._read()
-            except (Gone, TimeoutError, WebSocketException):
-                pass
+            except (Gone, TimeoutError, WebSocketException) as error:
+                self.reader.ended = repr(error)[:300]
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
                 self.oddities.append(f"{self.reader.name}: {error!r}")
             await self._leave()
@@ -151,6 +166,7 @@ class Client:
             if self._order is not None:
                 order, self._order = self._order, None
                 await order()
+            self._note_gaps()
             try:
                 async with asyncio.timeout(QUIET):
                     await self._app.take()
@@ -178,12 +194,15 @@ class Client:
     async def _leave(self) -> None:
         self.reader.cuts += 1
         self._app.cuts += 1
-        if isinstance(self._app, Patient) and self._app.gaps > len(self.reader.told):
-            self.reader.told.append(time.monotonic())
+        self._note_gaps()
         # Its last words may find nobody.
         with contextlib.suppress(Gone, AssertionError, TimeoutError, OSError, WebSocketException):
             async with asyncio.timeout(ANSWER_WITHIN):
                 await self._app.vanish()
+
+    def _note_gaps(self) -> None:
+        if getattr(self._app, "gaps", 0) > len(self.reader.told):
+            self.reader.told.append(time.monotonic())
 
     async def _done(self, event: Event) -> None:
         """Keep what is processed, before anybody is told."""
@@ -212,7 +231,7 @@ def make(kind: type[App], user: str, token: str | None, *, number: int, seed: in
         user,
         device=token is not None,
         takes_sync=token is not None,
-        resumes=kind in (Patient, Streaming, Punctual),
+        resumes=kind in (Patient, Watchful, Punctual),
     )
     return reader, app
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import signal
+from pathlib import Path
 
 import asyncpg
 
@@ -113,6 +114,51 @@ class Frozen(DatabaseFault):
             await asyncio.sleep(rng.uniform(2, 6))
         finally:
             _signal(pids, signal.SIGCONT)
+
+
+class Failover(DatabaseFault):
+    """The primary is killed and its standby promoted; once, since there is no other."""
+
+    name = "failover to a synchronous standby"
+    restart = True
+
+    async def attack(self, world: World, rng: random.Random) -> None:
+        """Kill, promote, lead everybody there."""
+        standby, world.standby = world.standby, None
+        if standby is None:
+            return
+        await asyncio.sleep(rng.uniform(5, 15))
+        await asyncio.to_thread(world.cluster.kill)
+        await asyncio.sleep(rng.uniform(0, 2))
+        await asyncio.to_thread(standby.tool, "psql", "-XAtqc", "SELECT pg_promote()")
+        world.lead_to(standby)
+
+
+class DiskFull(DatabaseFault):
+    """No room where PostgreSQL has its files: it ends, or cannot start. Then there is room again."""
+
+    name = "full disk"
+    restart = True
+
+    async def attack(self, world: World, rng: random.Random) -> None:
+        """Fill and free."""
+        filler = world.cluster.home / "filler"
+        try:
+            await asyncio.to_thread(_fill, filler)
+            await asyncio.sleep(rng.uniform(2, 6))
+        finally:
+            filler.unlink(missing_ok=True)
+        await asyncio.sleep(1)
+        await asyncio.to_thread(world.cluster.start)
+        await _back(world)
+
+
+def _fill(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            with contextlib.suppress(OSError):
+                while file.write(b"x" * size) == size:
+                    pass
 
 
 def _signal(pids: list[int], number: signal.Signals) -> None:

@@ -70,6 +70,8 @@ class Reader:
     """When it was told that its history has a gap."""
     refused: set[int] = field(default_factory=set)
     """Keys that it could not process at first."""
+    ended: str = ""
+    """How its last connection but the present one ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,11 +169,6 @@ def excuse_by_a_letter(history: History) -> None:
     history.letters.append(Letter("ada", 4, "phone"))
 
 
-def excuse_by_being_told(history: History) -> None:
-    forget(history)
-    phone(history).told.append(70.0)
-
-
 def excuse_by_a_restart(history: History) -> None:
     repeat_on_one_connection(history)
     history.faults.append(Fault("crash", 60.0, 61.0, restart=True))
@@ -204,7 +199,6 @@ def excuse_what_nobody_heard(history: History) -> None:
     "excuse",
     [
         excuse_by_a_letter,
-        excuse_by_being_told,
         excuse_by_a_restart,
         excuse_by_a_redelivery,
         excuse_by_a_cut,
@@ -219,3 +213,18 @@ def test_what_the_promises_allow_is_no_finding(excuse: Callable[[History], None]
     excuse(history)
 
     assert check(history, BOUNDS) == []
+
+
+def test_who_was_told_of_a_gap_need_not_have_what_retention_removed() -> None:
+    """And who cannot be told need not have it when another of that user does."""
+    history = honest()
+    tablet = history.readers[1]
+    del phone(history).copies[3]
+    del tablet.copies[4]
+    retention = Bounds(window=2, stale_after=100.0, retention=True)
+    found = {finding.text.partition(" ")[0] for finding in check(history, retention)}
+    tablet.told.append(70.0)
+
+    assert found == {"tablet"}
+    assert check(history, retention) == []
+    assert {finding.text.partition(" ")[0] for finding in check(history, BOUNDS)} == {"phone", "tablet"}

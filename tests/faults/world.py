@@ -133,10 +133,11 @@ class World:
         *,
         slots: int = 3,
         applications: Mapping[int, str] | None = None,
+        standby: Cluster | None = None,
         **settings: Any,
     ) -> None:
         self.database = database
-        self.standby: Cluster | None = None
+        self.standby = standby
         self.history = history
         self.settings = SETTINGS | settings
         self.database_lock = asyncio.Lock()

@@ -1,0 +1,7 @@
+"""An hour ahead."""
+
+from datetime import timedelta
+
+from tests.faults.clocks import shifted
+
+app = shifted(timedelta(hours=1))
