@@ -82,12 +82,16 @@ def missing(history: History, bounds: Bounds) -> dict[str, list[Row]]:
 
 
 def lost(history: History, bounds: Bounds) -> Iterator[Finding]:
-    """P2: everything committed has come, or can be listed as dead."""
+    """P2: everything committed has come, or can be listed as dead; P6: or its reader was told of a gap."""
     ends = {reader.name: reader.ended for reader in history.readers}
+    had = {(reader.user, copy.key) for reader in history.readers for copy in reader.copies}
     for name, rows in missing(history, bounds).items():
         keys = [row.key for row in rows]
         told = f"{name} never got {len(keys)} committed rows: {_some(keys)}"
-        yield Finding("P2 loss", f"{told}; was cut by {ends[name]}" if ends.get(name) else told)
+        # Retention takes only what somebody has: who has not must be told.
+        untold = bounds.retention and all((row.user, row.key) in had for row in rows)
+        promise = "P6 silence" if untold else "P2 loss"
+        yield Finding(promise, f"{told}; was cut by {ends[name]}" if ends.get(name) else told)
 
 
 def phantoms(history: History, bounds: Bounds) -> Iterator[Finding]:
@@ -213,7 +217,7 @@ def harm(history: History, bounds: Bounds) -> Iterator[Finding]:
     """P8: the host's transactions fail only where the database itself was attacked."""
     attacks = [fault for fault in history.faults if fault.database]
     for error in history.host_errors:
-        excused = any(fault.began <= error.at <= fault.ended + AFTERMATH for fault in attacks)
+        excused = any(fault.began <= error.at and error.began <= fault.ended + AFTERMATH for fault in attacks)
         if error.sqlstate in ALWAYS_OURS or not excused:
             yield Finding("P8 host", f"{error.sqlstate or 'connection'}: {error.text}")
 

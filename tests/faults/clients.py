@@ -225,6 +225,7 @@ class Client:
 def make(kind: type[App], user: str, token: str | None, *, number: int, seed: int) -> tuple[Reader, App]:
     """An app of a user and the reader that is checked; on a device of its own where there is a token."""
     app = kind(user, token, seed=seed)
+    app.cuts = 1  # `Refusing` is strict before the first cut, and a database that restarts is like one
     where = "" if token is None else " on a device"
     reader = Reader(
         f"{kind.name}{where} of {user} ({number})",

@@ -92,8 +92,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class HostError:
-    """A transaction of the host that failed, though nobody rolled it back."""
+    """A transaction of the host that failed, though nobody rolled it back.
 
+    `began` is when its connection was last seen to work: what broke that may have ended long before `at`.
+    """
+
+    began: float
     at: float
     sqlstate: str
     text: str

@@ -69,6 +69,7 @@ class Writer:
         self._url = url
         self._rng = random.Random(f"{load.seed} writer {number}")
         self._transaction = Transaction(0, 0.0)
+        self._worked_at = 0.0
         self._connection: asyncpg.Connection
 
     async def run(self) -> None:
@@ -82,13 +83,16 @@ class Writer:
                 await asyncio.sleep(0.1)
                 continue
             try:
+                self._worked_at = time.monotonic()
                 while self._load.go_on:
                     await self._transact()
                     await asyncio.sleep(self._rng.uniform(0, 2 * self._load.pause))
             except AWAY as error:
                 state = getattr(error, "sqlstate", None) or ""
                 text = f"{type(error).__name__}: {error}"
-                self._load.history.host_errors.append(HostError(time.monotonic(), state, text))
+                self._load.history.host_errors.append(
+                    HostError(self._worked_at, time.monotonic(), state, text)
+                )
             finally:
                 self._connection.terminate()
 
@@ -99,6 +103,7 @@ class Writer:
         )[0]
         self._transaction = transaction = Transaction(next(self._load.numbers), time.monotonic())
         await self._connection.execute("BEGIN")
+        self._worked_at = transaction.began
         await self._connection.execute("INSERT INTO ledger VALUES ($1)", transaction.number)
         await way()
         if self._rng.random() < 0.1:

@@ -126,12 +126,12 @@ def grow(history: History) -> None:
 
 
 def fail_the_host(history: History) -> None:
-    history.host_errors.append(HostError(50.0, "53400", "no more of it"))
+    history.host_errors.append(HostError(49.0, 50.0, "53400", "no more of it"))
 
 
 def deadlock_the_host(history: History) -> None:
     history.faults.append(Fault("kill", 49.0, 51.0, database=True))
-    history.host_errors.append(HostError(50.0, "40P01", "deadlock detected"))
+    history.host_errors.append(HostError(49.0, 50.0, "40P01", "deadlock detected"))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def excuse_by_a_cut(history: History) -> None:
 
 
 def excuse_by_an_attack(history: History) -> None:
-    history.faults.append(Fault("kill", 49.0, 51.0, database=True))
+    history.faults.append(Fault("kill", 40.0, 45.0, database=True))
     fail_the_host(history)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from tests.faults.proxy import Proxy
 from tests.support.client import Address
 from tests.support.postgres import Database
 from tests.support.roles import role_names
-from tests.support.server import Server
+from tests.support.server import MISHAP, Server
 
 SETTINGS: dict[str, Any] = {
     "window": WINDOW,
@@ -38,6 +39,12 @@ SETTINGS: dict[str, Any] = {
     "connections_per_user": 1000,
 }
 """Every patience so short that the faults outlast it, every window so small that it fills."""
+
+GIVEN_UP = re.compile(
+    r"ERROR: +Exception in ASGI application\n(?:(?!(?:INFO|ERROR|WARNING)).*\n)*?"
+    r".*CancelledError: Task cancelled, timeout graceful shutdown exceeded\n"
+)
+"""What uvicorn says of a request that still waited for a database when the process had to go."""
 
 
 class Slot:
@@ -166,8 +173,9 @@ class World:
         if self._watching is not None:
             self._watching.cancel()
         for name, server in self._alive.items():
-            if mishaps := server.mishaps():
-                self.history.oddities.append(f"{name} logged:\n{mishaps[-3000:]}")
+            said = GIVEN_UP.sub("", server.log)
+            if (mishap := MISHAP.search(said)) is not None:
+                self.history.oddities.append(f"{name} logged:\n{said[mishap.start() :][:3000]}")
             server.end()
         for slot in self.slots:
             for proxy in slot.proxies:
