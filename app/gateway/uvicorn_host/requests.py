@@ -11,7 +11,7 @@ from app.gateway.socket import OUTGOING
 
 from .half_open import HalfOpen
 from .options import HEAD_REFUSED
-from .tcp import set_user_timeout, unacknowledged
+from .tcp import set_user_timeout, unacknowledged, unread
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import H11Protocol as _Base
@@ -89,6 +89,15 @@ class RequestHeadLimit(_Base):
                 return
         super().send_400_response(msg)
 
+    def has_sent(self) -> bool:
+        """Whether something that it sent waits to be read."""
+        return unread(self.transport) > 0
+
+    def drop(self) -> None:
+        """End the connection: it owes a request for too long, or beside too many others."""
+        self._stop_watching()
+        self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         super().connection_lost(exc)
@@ -99,8 +108,8 @@ class RequestHeadLimit(_Base):
         if not idle or self not in self.connections:
             self._stop_watching()
         elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.head_timeout, self._drop)
-            self.half_open.begin(self, self._drop)
+            self._head_timer = self.loop.call_later(self.head_timeout, self.drop)
+            self.half_open.begin(self)
 
     def _measure_head(self, arrived: int) -> None:
         """Count what has come of a head that is not complete, a body that nobody reads left aside."""
@@ -118,6 +127,3 @@ class RequestHeadLimit(_Base):
             self._head_timer = None
             self.half_open.end(self)
 
-    def _drop(self) -> None:
-        self._stop_watching()
-        self.transport.abort()

@@ -1,4 +1,4 @@
-"""What the service asks of TCP: an option, and how much of what was sent has been acknowledged."""
+"""What the service asks of TCP: an option, how much of what was sent is acknowledged, and what is unread."""
 
 import asyncio
 import socket
@@ -26,11 +26,21 @@ def acknowledgements_supported() -> bool:
 
 def unacknowledged(transport: asyncio.WriteTransport) -> int | None:
     """Return how many bytes are still here or not acknowledged by the peer; None when nobody knows."""
+    queued = _queued(transport, "TIOCOUTQ")
+    return None if queued is None else transport.get_write_buffer_size() + queued
+
+
+def unread(transport: asyncio.BaseTransport) -> int:
+    """Return how many bytes have come and wait to be read; 0 also where nobody knows."""
+    return _queued(transport, "FIONREAD") or 0
+
+
+def _queued(transport: asyncio.BaseTransport, request: str) -> int | None:
     connection = transport.get_extra_info("socket")
     if not acknowledgements_supported() or connection is None or transport.is_closing():
         return None
     import fcntl  # noqa: PLC0415  absent where this is not supported
     import termios  # noqa: PLC0415
 
-    queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
-    return transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+    answer = fcntl.ioctl(connection.fileno(), getattr(termios, request), bytes(4))
+    return int.from_bytes(answer, sys.byteorder)

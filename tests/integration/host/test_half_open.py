@@ -12,7 +12,7 @@ from app.gateway.uvicorn_host import HostOptions
 
 from .hosted import Hosted, hosted
 from .raw import RawClient, raw_client
-from .recorder import eventually
+from .recorder import PATIENCE, eventually
 
 pytestmark = [
     pytest.mark.usefixtures("quiet"),
@@ -83,6 +83,18 @@ async def test_one_too_many_ends_the_oldest(parser: str) -> None:
         for one, rest in ((asked, HEAD), (younger, HEAD), (youngest, HEAD[5:])):
             one.send(rest)
             await one._reader.readuntil(b"ok")
+
+
+async def test_a_crowd_that_comes_at_once_is_served(parser: str) -> None:
+    """All are accepted before the first is read: whose request is here already owes nothing."""
+    async with hosted(HostOptions(half_open=2), http=parser) as host, AsyncExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_connection(host.address)) for _ in range(50)]
+        for one in sockets:
+            one.sendall(HEAD)
+        for one in sockets:
+            one.setblocking(False)
+            answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(one, 100), PATIENCE)
+            assert answer.startswith(b"HTTP/1.1 200")
 
 
 async def test_a_slow_body_is_not_a_half_open_handshake(parser: str) -> None:
