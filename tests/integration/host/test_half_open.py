@@ -87,7 +87,7 @@ async def test_one_too_many_ends_the_oldest(parser: str) -> None:
 
 async def test_a_crowd_that_comes_at_once_is_served(parser: str) -> None:
     """All are accepted before the first is read: whose request is here already owes nothing."""
-    async with hosted(HostOptions(half_open=2), http=parser) as host, AsyncExitStack() as stack:
+    async with hosted(HostOptions(half_open=10), http=parser) as host, AsyncExitStack() as stack:
         sockets = [stack.enter_context(socket.create_connection(host.address)) for _ in range(50)]
         for one in sockets:
             one.sendall(HEAD)
