@@ -68,6 +68,11 @@ class Hub:
         mine = [connection for connection in self.of(user_id) if connection.device_id == device_id]
         self._tell(mine, lambda connection: connection.redeliver(message))
 
+    def overtaken(self) -> None:
+        """Let everybody come back: only `connected` can tell of rows that are gone."""
+        reason = "rows may have been removed before you got them; reconnect"
+        self._close(self.everyone(), CloseCode.RESTART, reason)
+
     def completed(self, done: Pass) -> None:
         """Note that every row of a pass has been routed."""
         self.routed = done

@@ -45,6 +45,10 @@ class FanOut:
         if command.user_id is not None:
             self._waiting.wake(command.user_id)
 
+    def overtaken(self) -> None:
+        """Hand that on; who waits reads from a position of his own, and is told."""
+        self._taking.overtaken()
+
     def completed(self, done: Pass) -> None:
         """Hand on that every row of a pass has been routed."""
         self._taking.completed(done)

@@ -21,5 +21,8 @@ class Outlet(Protocol):
     def obey(self, command: Command) -> None:
         """Carry out a command."""
 
+    def overtaken(self) -> None:
+        """Note that rows may be gone that were never routed: retention has passed the reader."""
+
     def completed(self, done: Pass) -> None:
         """Note that every row of a pass has been routed."""

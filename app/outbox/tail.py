@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -36,6 +36,9 @@ from app.store.reads import EVERYTHING, Row, Unfit, Unseen
 from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
+
+LATE = timedelta(seconds=5)
+"""Only a tail that was kept from reading for longer can be overtaken by retention, which is no shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +192,15 @@ class Tail:
                 found.horizon.taken_at,
                 position.incarnation,
             )
+        late = found.horizon.taken_at - position.taken_at > LATE
+        self._tell_gap(position, found.facts["purged_through"] if late else None)
         rows = found.rows
         count = len(rows)
         await self._route(connection, rows, self._pass, repeated)
         while walk.more:
             rows = await walk.later()
             count += len(rows)
+            self._tell_gap(position, walk.purged_through if late else None)
             await self._route(connection, rows, self._pass, repeated)
             await asyncio.sleep(0)  # a bulk insert must not keep the sockets waiting
         self._outlet.completed(self._pass)
@@ -202,6 +208,12 @@ class Tail:
         if position.reading is not None:
             self._wake.set()  # this only ended the pass that had been cut; what is newer comes now
         return count
+
+    def _tell_gap(self, position: Position, purged_through: datetime | None) -> None:
+        """Tell the outlet when rows that this read should have had may have been removed before it."""
+        if purged_through is not None and purged_through > position.taken_at:
+            log.warning("retention has removed rows before they were read; every connection begins again")
+            self._outlet.overtaken()
 
     async def _route(
         self,

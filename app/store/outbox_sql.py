@@ -156,9 +156,10 @@ _USER_FACTS = f"""json_build_object(
     'owed_xids', {_xids("xid < $1 AND xid <> ALL($2::xid8[])")}
 )::text"""
 
-_XIDS = f"json_build_object('xids', {_xids('true')})::text"
+_XIDS = f"json_build_object({_PURGED_THROUGH}, 'xids', {_xids('true')})::text"
+_PURGED = f"json_build_object({_PURGED_THROUGH})::text"
 
-TAIL = _first_page(_tail_parts(None), "NULL::text", commands=True)
+TAIL = _first_page(_tail_parts(None), _PURGED, commands=True)
 TAIL_OVERLAP = _first_page(_tail_parts("$8"), _XIDS, commands=True)
 TAIL_IDS = _later_ids(_tail_parts(None))
 TAIL_IDS_OVERLAP = _later_ids(_tail_parts("$8"))
@@ -185,4 +186,4 @@ WITH {_HEAD}
 SELECT 'h', 0::bigint, NULL::xid8, snapshot, identity, NULL::text, taken_at, unfit::bigint FROM head"""
 BY_IDS = f"""
 WITH {_HEAD}, page AS MATERIALIZED (SELECT id FROM unnest($1::bigint[]) AS id)
-{_answer(f"json_build_object({_PURGED_THROUGH})::text", known=False, limit_bytes="$2", commands=True)}"""
+{_answer(_PURGED, known=False, limit_bytes="$2", commands=True)}"""

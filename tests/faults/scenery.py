@@ -22,11 +22,11 @@ OPTIONS = {"max_connections": "60"}
 AROUND = (*PROCESS_FAULTS, *NETWORK_FAULTS, *CLIENT_FAULTS)
 EVERYTHING = (*AROUND, *DATABASE_FAULTS)
 RETENTION = {
-    "retention_days": 1e-6,
-    "synced_days": 1e-6,
+    "retention_days": 6 / 86400,
+    "synced_days": 6 / 86400,
     "housekeeping_interval": 0.3,
 }
-"""What is delivered is removed at once."""
+"""What is delivered is removed six seconds later, as soon as the tail allows."""
 DISK = "384m"
 
 Scenery = Callable[[int, float, Servers], Awaitable[Report]]

@@ -176,6 +176,9 @@ class Outlet:
         self.commands.append(command)
         self._hub.obey(command)
 
+    def overtaken(self) -> None:
+        self._hub.overtaken()
+
     def completed(self, done: Pass) -> None:
         self.done = done
         self._hub.completed(done)
