@@ -126,4 +126,3 @@ class RequestHeadLimit(_Base):
             self._head_timer.cancel()
             self._head_timer = None
             self.half_open.end(self)
-
