@@ -17,6 +17,7 @@ May import    uvicorn and websockets (nothing else of the service may), `app.gat
     inbound.py     bytes -> messages, without I/O
     requests.py    uvicorn's HTTP protocol with limits on half-open handshakes
     half_open.py   how many of these there may be
+    turnstile.py   how many of a crowd are let in at a time
     peers.py       who is at the other end, whatever a proxy says
     quiet_logs.py  no query string in any log
     drain.py       signals: stop accepting, drain, exit with 0

@@ -1,15 +1,16 @@
 """How many connections may owe a request at a time: beyond that, those that owe it longest are dropped.
 
-Whoever means it sends a request at once, and whoever only holds connections open loses his own. But a crowd that
-comes back at once is accepted before the first of them has had the time to say anything, or was read: nobody is
-dropped within a second, nor while something that he sent waits to be read, as long as memory allows.
+Whoever means it sends a request at once, and whoever only holds connections open loses his own. But a crowd
+that comes back at once is accepted before the first of them has had the time to say anything, or was read:
+nobody is dropped within a few seconds, nor while something that he sent waits to be read, as long as memory
+allows.
 """
 
 import asyncio
 from itertools import islice
 from typing import Protocol
 
-GRACE = 1.0
+GRACE = 3.0
 """Seconds for which a connection may owe a request beside more than there may be for long."""
 CROWD = 5
 """How many times as many there may be for that short while."""

@@ -14,6 +14,7 @@ from .quiet_logs import install_filter
 from .report import Capability, HostReport
 from .requests import RequestHeadLimit
 from .tcp import acknowledgements_supported, user_timeout_supported
+from .turnstile import Turnstile
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ def _take_requests(server: inside.Server, options: HostOptions, loop: asyncio.Ab
         (RequestHeadLimit, base),
         {
             "half_open": HalfOpen(options.half_open),
+            "turnstile": Turnstile(),
             "head_timeout": options.handshake_timeout,
             "head_size": options.head_size,
             "user_timeout": options.request_user_timeout,

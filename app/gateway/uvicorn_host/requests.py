@@ -12,12 +12,15 @@ from app.gateway.socket import OUTGOING
 from .half_open import HalfOpen
 from .options import HEAD_REFUSED
 from .tcp import set_user_timeout, unacknowledged, unread
+from .turnstile import Turnstile
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import H11Protocol as _Base
 else:
     _Base = object
 
+MOST_KEPT_WAITING = 4096
+"""Bytes of a first request that wait for their turn; more would be too much to keep of thousands."""
 MOST_WAITING = 16
 """Requests of a connection that wait for the answer to the one before; each costs 100 times its bytes."""
 
@@ -47,6 +50,9 @@ class RequestHeadLimit(_Base):
     head_timeout: ClassVar[float]
     head_size: ClassVar[int]
     user_timeout: ClassVar[float]
+    turnstile: ClassVar[Turnstile]
+    _waits_with: bytes | None = None
+    _is_in = False
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
 
@@ -57,6 +63,26 @@ class RequestHeadLimit(_Base):
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
+        """Take what has come; the first of a connection in its turn."""
+        if self._waits_with is not None:
+            self._waits_with += data
+        elif self._is_in or len(data) > MOST_KEPT_WAITING or self.turnstile.lets_in(self._enter):
+            self._is_in = True
+            self._take(data)
+        else:
+            self._waits_with = data
+            self._stop_watching()  # it owes nothing
+            self.transport.pause_reading()
+
+    def _enter(self) -> None:
+        """Go on with what came while it waited for its turn."""
+        data, self._waits_with = self._waits_with, None
+        self._is_in = True
+        if data is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         """See whether a request head is still owed."""
         before = self.cycle
         super().data_received(data)
