@@ -134,12 +134,14 @@ class CatchUp:
         """List undelivered events and sync rows that a client's own position covers: it has them.
 
         No more can be than a connection may have sent and not seen confirmed. What its reads have passed over
-        is settled instead. Raises Unavailable.
+        is settled instead, and what it refused is left to be sent again. Raises Unavailable.
         """
+        refused = self._archive.receipts.unwritten_refusals(self._device_id)
         owner = Owner(self._user_id, self._takes_sync, with_undelivered=True, device_id=self._device_id)
         async with self._archive.lend() as connection:
             covered = await covered_undelivered(connection, position, owner)
-            rows = await Sieve(Unseen(NOTHING), owner, settles=True).passed(connection, covered)
+            passed = await Sieve(Unseen(NOTHING), owner, settles=True).passed(connection, covered)
+        rows = [row for row in passed if row[1] not in refused]
         events = tuple(row[1] for row in rows if row[0] == "e")
         return events, tuple(row[1] for row in rows if row[0] == "s")
 

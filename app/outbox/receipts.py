@@ -112,6 +112,12 @@ class Receipts:
         detail = None if reason is None else reason.replace("\0", "")[:LONGEST_DETAIL]
         self._try_again(Tried(row_id, user_id, device_id, nacks=1, detail=detail))
 
+    def unwritten_refusals(self, device_id: int | None) -> frozenset[int]:
+        """Rows that a reader could not process although the table does not say so yet."""
+        return frozenset(
+            row_id for (row_id, device), one in self._tried.items() if device == device_id and one.nacks
+        )
+
     def left_unacked(self, row_id: int, user_id: str, device_id: int | None) -> None:
         """Note that a connection ended with this row as the oldest that it had not acknowledged."""
         self._try_again(Tried(row_id, user_id, device_id, attempts=1))

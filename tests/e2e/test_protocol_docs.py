@@ -175,8 +175,9 @@ def test_every_example_is_checked() -> None:
     assert len(PLAYED) + len(PROGRAMS) == len(examples()) == DOCUMENT.count("\n```") / 2
 
 
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["its nack is written", "its nack is forgotten"])
 async def test_the_client_takes_everything_once_through_a_crash_of_the_server(
-    house: Database, start_server: StartServer, host: asyncpg.Connection
+    house: Database, start_server: StartServer, host: asyncpg.Connection, is_forgotten: bool
 ) -> None:
     """In order; what it could not take at first comes again; and it stays away when it is told to."""
     program: dict[str, Any] = {}
@@ -205,13 +206,14 @@ async def test_the_client_takes_everything_once_through_a_crash_of_the_server(
                 changed.clear()
                 await changed.wait()
 
-    server = start_server(house.url, port=port, nack_pause=0.2)
+    interval = 60 if is_forgotten else 0.05
+    server = start_server(house.url, port=port, nack_pause=0.2, receipts_interval=interval)
     await server.healthy()
     url = f"ws://localhost:{port}/realtime/ws"
     following = asyncio.create_task(program["follow"](url, user, state, process, reload))
     try:
         await app.log_moods(host, [user], 3)
-        await until_taken(3)
+        await until_taken(2 if is_forgotten else 3)
         server.kill()
         for score in (4, 5, 6):
             await app.log_mood(host, user, score)
@@ -233,11 +235,12 @@ async def test_the_client_takes_everything_once_through_a_crash_of_the_server(
 
 def test_the_client_has_the_numbers_of_the_document() -> None:
     """And they suit the server's: a client waits longer than the server is silent."""
-    ping, patience, backoff = (number(row[1]) for row in table("limit") if row[2] == "the client's")
+    ping, patience, backoff, caution = (number(row[1]) for row in table("limit") if row[2] == "the client's")
 
     assert f"sleep({ping})" in PROGRAMS[0].text
     assert f"ws.recv(), {patience})" in PROGRAMS[0].text
     assert f"min({backoff}, 2**failures)" in PROGRAMS[0].text
+    assert f"nacked_at > {caution}:" in PROGRAMS[0].text
     assert ping > Limits().heartbeat_interval
     assert patience > Limits().heartbeat_interval + Limits().heartbeat_patience
 
