@@ -331,7 +331,7 @@ class StreamPlayer(Player):
         await app.publish(self.host, self.values.user, END)
         async with asyncio.timeout(PATIENCE):
             while not (line := await anext(self._lines())).startswith("data: "):
-                assert line.startswith((":", "id: ")), f"nobody heard {line!r}"
+                assert not line or line.startswith((":", "id: ")), f"nobody heard {line!r}"
             assert json.loads(line.removeprefix("data: "))["type"] == END
 
     def _lines(self) -> AsyncIterator[str]:
