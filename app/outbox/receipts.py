@@ -108,8 +108,8 @@ class Receipts:
             self._collected()
 
     def refuse(self, row_id: int, user_id: str, device_id: int | None, reason: str | None) -> None:
-        """Note that a row could not be processed, and is to be sent again later."""
-        detail = None if reason is None else reason.replace("\0", "")[:LONGEST_DETAIL]
+        """Note that a row could not be processed, and is to be sent again later; `reason` is storable."""
+        detail = None if reason is None else reason[:LONGEST_DETAIL]
         self._try_again(Tried(row_id, user_id, device_id, nacks=1, detail=detail))
 
     def unwritten_refusals(self, device_id: int | None) -> frozenset[int]:

@@ -71,8 +71,15 @@ async def test_acks_of_what_is_somebody_else_s_mark_nothing(
     ids = [message["id"] for message in everything["messages"]]
     assert len(ids) == 3
     place = await host.fetchrow("SELECT * FROM users_devices WHERE user_id = $1", owner)
+    phone = {"device_token": phone_of(thief), "platform": "ios"}
+    await server.request("POST", "/realtime/devices", json=phone, headers=good(thief))
 
-    for named, status in (({}, 200), ({"device_token": phone_of(owner)}, 403), ({"user_id": owner}, 403)):
+    for named, status in (
+        ({}, 200),
+        ({"device_token": phone_of(thief)}, 200),
+        ({"device_token": phone_of(owner)}, 403),
+        ({"user_id": owner}, 403),
+    ):
         ack = {"position": everything["next"], "ids": ids, **named}
         answer = await server.request("POST", "/realtime/sync/ack", json=ack, headers=good(thief))
         assert answer.status_code == status
