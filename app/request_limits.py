@@ -3,14 +3,21 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.allowance import Allowance
-from app.http import error_answer, problem
+from app.http import RETRY_AFTER, error_answer, problem
+
+BODIES_AT_ONCE = 20
+"""Of one user: each may hold as many bytes as a body may have, for as long as one may take to arrive."""
+MOST_PARTS = 50_000
+"""Commas and opening brackets of a body: a mebibyte of empty lists takes the collector 250 ms."""
 
 
 class RequestsPerUser:
@@ -19,6 +26,7 @@ class RequestsPerUser:
     def __init__(self, allowance: Allowance, clock: Callable[[], float] = time.monotonic) -> None:
         self._allowance = allowance
         self._clock = clock
+        self._bodies: Counter[str] = Counter()
 
     def count(self, user_id: str) -> None:
         """Count one; answers 429 when it is too many."""
@@ -26,6 +34,20 @@ class RequestsPerUser:
         if wait:
             message = "Too many requests of this user; try again later."
             raise problem(429, "rate_limited", message, {"Retry-After": str(math.ceil(wait))})
+
+    @contextmanager
+    def with_a_body(self, user_id: str) -> Iterator[None]:
+        """Count one that has a body for as long as it is served; answers 429 when there are too many."""
+        if self._bodies[user_id] >= BODIES_AT_ONCE:
+            message = "Too many uploads of this user at once; wait for the answers to the others."
+            raise problem(429, "rate_limited", message, RETRY_AFTER)
+        self._bodies[user_id] += 1
+        try:
+            yield
+        finally:
+            self._bodies[user_id] -= 1
+            if not self._bodies[user_id]:
+                del self._bodies[user_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +104,12 @@ def size_of_url(scope: Mapping[str, Any]) -> int:
 
 
 def _bounded(receive: Receive, limits: RequestLimits) -> Receive:
-    """The same, which answers 413 and 408 to a body that is too large or too slow."""
-    taken, complete = 0, False
+    """The same, which answers 413 and 408 to a body that is too large, has too many parts, or is too slow."""
+    taken, parts, complete = 0, 0, False
     deadline = asyncio.get_running_loop().time() + limits.body_timeout
 
     async def bounded() -> Message:
-        nonlocal taken, complete
+        nonlocal taken, parts, complete
         if complete:
             return await receive()
         try:
@@ -96,11 +118,15 @@ def _bounded(receive: Receive, limits: RequestLimits) -> Receive:
         except TimeoutError:
             late = f"The body has not come within {limits.body_timeout:g} seconds."
             raise problem(408, "too_slow", late, {"Connection": "close"}) from None
-        taken += len(message.get("body", b""))
+        body = message.get("body", b"")
+        taken += len(body)
+        parts += sum(map(body.count, (b",", b"[", b"{")))
         complete = not message.get("more_body", False)
         if taken > limits.body_size:
             too_much = f"The body has more than {limits.body_size} bytes; send less at once."
             raise problem(413, "too_large", too_much)
+        if parts > MOST_PARTS:
+            raise problem(413, "too_large", "The body has too many commas and brackets; send less at once.")
         return message
 
     return bounded

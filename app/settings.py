@@ -87,8 +87,8 @@ class Settings(BaseSettings):
     catch_up_page: PositiveInt = 500
     catch_up_page_bytes: PositiveInt = 1 << 20
     concurrent_reads: PositiveInt = 8
-    window: PositiveInt = 256
-    """Messages in flight per connection."""
+    window: Annotated[PositiveInt, Field(le=1000)] = 256
+    """Messages in flight per connection; a client may acknowledge each of them at the same time."""
     window_bytes: PositiveInt = 1 << 20
     queue: PositiveInt = 256
     """Live messages waiting per connection."""
@@ -118,13 +118,13 @@ class Settings(BaseSettings):
     """The longest path with its query."""
     head_size: PositiveInt = 32 << 10
     """The longest head of a request: its first line and its headers."""
-    body_size: PositiveInt = 8 << 20
-    """The largest body of a request: room for as many and as large actions as may be uploaded at once."""
+    body_size: PositiveInt = 1 << 20
+    """The largest body of a request: reading JSON keeps everybody else waiting."""
     body_timeout: Seconds = 30.0
     """How long a request's body may take to arrive."""
     message_size: PositiveInt = 64 << 10
     """The largest message taken from a client."""
-    inbound_rate: PositiveInt = 20
+    inbound_rate: Annotated[PositiveInt, Field(le=400)] = 20
     """Messages per second taken from one connection."""
     requests_per_user: PositiveInt = 600
     """HTTP requests per minute of one user, on one process."""

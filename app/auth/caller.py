@@ -80,8 +80,11 @@ def asks_first(callers: Callable[[], Callers]) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def ask_first(request: Request) -> Response:
-                request.state.caller = await _who_calls(callers(), request)
-                return await handle(request)
+                caller = request.state.caller = await _who_calls(callers(), request)
+                if caller.identity is None or request.method != "POST":
+                    return await handle(request)
+                with caller.requests.with_a_body(caller.identity.user_id):
+                    return await handle(request)
 
             return ask_first
 

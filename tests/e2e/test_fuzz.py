@@ -34,7 +34,7 @@ pytestmark = pytest.mark.one_major
 def server_settings() -> dict[str, Any]:
     """Rubbish is what is tested here, and not how much of it there may be."""
     return {
-        "inbound_rate": 1_000_000,
+        "inbound_rate": 400,
         "requests_per_user": 1_000_000,
         "nack_pause": 0.2,
         "connections_per_user": 1000,

@@ -20,6 +20,7 @@ from app.gateway import admission, sse, sse_socket, websocket
 from app.gateway.uvicorn_host import inbound as frames
 from app.http import RETRY_AFTER
 from app.main import create_app
+from app.request_limits import BODIES_AT_ONCE, MOST_PARTS
 from app.settings import Settings
 from app.store import redeliveries
 from app.sync import actions, polling, reading, schemas
@@ -81,6 +82,8 @@ def fixed() -> dict[str, Any]:
         "`Retry-After`": int(RETRY_AFTER["Retry-After"]),
         "`user_id`, `device_token`": admission.MAX_ID,
         "a position": token.MAX_CHARS,
+        "commas and opening brackets of that": MOST_PARTS,
+        "request bodies of a user at once to a process": BODIES_AT_ONCE,
         "`limit`, `ids`": reading.MOST_MESSAGES,
         "messages of a sync answer": reading.MOST_BYTES,
         "`again`: of those, what was nacked or redriven": reading.MOST_AGAIN,
@@ -143,7 +146,7 @@ def _constants(argument: ast.expr) -> set[str]:
 @pytest.fixture(scope="module")
 def server_settings() -> dict[str, Any]:
     """Nobody waits for a pause or for what expires; and twenty bad messages are not too many at once."""
-    return {"nack_pause": 0.2, "inbound_rate": 1000, "housekeeping_interval": 0.2}
+    return {"nack_pause": 0.2, "inbound_rate": 400, "housekeeping_interval": 0.2}
 
 
 @pytest.fixture

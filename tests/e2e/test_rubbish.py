@@ -22,7 +22,7 @@ LIMIT = 64 << 10
 @pytest.fixture(scope="module")
 def server_settings() -> dict[str, Any]:
     """Rubbish is what is tested here; only the tests of the rate send many messages in a second."""
-    return {"inbound_rate": 1000}
+    return {"inbound_rate": 400}
 
 
 RUBBISH = {

@@ -17,7 +17,8 @@ SKIP_FACTOR = 16
 FRAMES_AT_ONCE = 1024
 """Frames one read may hold: a client that packs more of them into it does so to cost us time."""
 FRAMES_PER_SECOND = 500
-"""Frames a client may send in the long run: each costs it a few bytes and us a thousand times as much."""
+"""Frames a client may send in the long run, beside one for each message sent to it: each costs it a few bytes
+and us a thousand times as much."""
 TOO_MANY_FRAMES = "too many frames"
 
 _CONTROL_SIZE = 125

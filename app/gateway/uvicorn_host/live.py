@@ -114,6 +114,7 @@ class LiveSocket(asyncio.Protocol):
     def send(self, message: bytes) -> None:
         """Send one text message, written together with whatever else this turn of the loop sends."""
         if self._state is _State.OPEN:
+            self._frames_until -= 1 / FRAMES_PER_SECOND  # for its ack: who answers is no flood
             self._write(text_frame(message))
 
     def ping(self) -> None:

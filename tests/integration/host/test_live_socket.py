@@ -5,19 +5,24 @@ import gc
 
 import pytest
 import websockets
+from annotated_types import Le
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Opcode
 from websockets.server import ServerProtocol
 
 from app.gateway.uvicorn_host import HostOptions
 from app.gateway.uvicorn_host.handshake import HandshakeProtocol
+from app.gateway.uvicorn_host.inbound import FRAMES_AT_ONCE, FRAMES_PER_SECOND
 from app.gateway.uvicorn_host.requests import RequestHeadLimit
+from app.settings import Settings
 
 from .hosted import Hosted, hosted
 from .raw import RawClient, frame, raw_client
 from .recorder import Recorder, eventually
 
 pytestmark = pytest.mark.usefixtures("quiet")
+WINDOW = 256
+"""Messages that a client has to acknowledge at a time."""
 
 
 async def test_everything_sent_arrives_in_order_whatever_its_size(host: Hosted) -> None:
@@ -115,6 +120,32 @@ async def test_a_client_that_floods_steadily_is_closed_too(host: Hosted, flood: 
 
         assert (answer[0], answer[1][:2]) == (Opcode.CLOSE, (1008).to_bytes(2))
         assert rounds >= 2
+
+
+async def test_who_answers_each_message_is_no_flood(host: Hosted) -> None:
+    """An ack for each of very many messages, as fast as they come, is what a returning client says."""
+    async with raw_client(host.address) as client:
+        await client.handshake()
+        connection = await host.connection()
+        for _ in range(20):
+            for _ in range(WINDOW):
+                connection.socket.send(b"message")
+            for _ in range(WINDOW):
+                assert (await client.read_frame())[0] == Opcode.TEXT
+            client.send(frame(Opcode.TEXT, b"ack") * WINDOW)
+            for _ in range(WINDOW):
+                assert await connection.next() == ("text", "ack")
+
+
+def test_what_a_client_may_be_asked_to_answer_at_once_is_no_flood() -> None:
+    """Nor is what it may say of its own: settings stay below what ends a connection."""
+
+    def most(setting: str) -> int:
+        [bound] = [one.le for one in Settings.model_fields[setting].metadata if isinstance(one, Le)]
+        return int(bound)
+
+    assert most("window") < FRAMES_AT_ONCE
+    assert most("inbound_rate") < FRAMES_PER_SECOND
 
 
 async def test_a_client_may_speak_before_it_is_accepted(host: Hosted) -> None:
