@@ -97,7 +97,8 @@ INSERT INTO @schema@.realtime_retention DEFAULT VALUES ON CONFLICT DO NOTHING;
 CREATE UNLOGGED SEQUENCE IF NOT EXISTS @schema@.realtime_ring_until MINVALUE 0 START 9223372036854775807;
 
 -- What each device has got, as an operator asks for it. What it could not process says more than its position, which
--- has gone on; a letter of the whole user says less, since a device may have been there before.
+-- has gone on; a letter of the whole user says less, since a device may have been there before. What nobody has had
+-- no position covers: it passed over it, or the row was brought from another cluster, where all positions have it.
 CREATE OR REPLACE VIEW @schema@.realtime_delivery AS
 SELECT e.id AS event_id,
        e.user_id,
@@ -111,6 +112,8 @@ SELECT e.id AS event_id,
            WHEN EXISTS (
                SELECT FROM @schema@.realtime_dead_letters l WHERE l.event_id = e.id AND l.device_id = d.id
            ) THEN 'dead'
+           WHEN NOT coalesce(e.delivered, true) AND e.settled_as IS NULL THEN 'pending'
+           WHEN NOT coalesce(e.delivered, true) AND e.settled_as IN ('collapsed', 'left_room') THEN e.settled_as::text
            WHEN pg_visible_in_snapshot(e.xid, d.position_seen)
                OR (e.id <= d.position_after_id AND pg_visible_in_snapshot(e.xid, d.position_reading))
                THEN 'received'

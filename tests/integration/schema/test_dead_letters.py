@@ -386,6 +386,7 @@ async def test_the_delivery_view_tells_what_each_device_has(connection: asyncpg.
     await add_device(connection, "ann", "web")
     await give_up(connection, ids[2], device=phone)
     await give_up(connection, ids[3], settle="expired")
+    await connection.execute("UPDATE realtime_events SET delivered = true WHERE id <> $1", ids[3])
 
     assert await states(connection) == [
         ("ios", "received"),
@@ -399,10 +400,31 @@ async def test_the_delivery_view_tells_what_each_device_has(connection: asyncpg.
     ]
 
 
+async def test_the_delivery_view_calls_nothing_received_that_nobody_has_had(
+    connection: asyncpg.Connection,
+) -> None:
+    """A position passes over what a newer one replaced and what its user may not see; a new device's has all."""
+    await host.add_user(connection, "ann")
+    ids = [await host.publish(connection, "ann", "badge_earned", number=number) for number in range(3)]
+    await connection.execute("UPDATE realtime_events SET xid = '3' WHERE id = $1", ids[0])
+    for event, reason in zip(ids[1:], ("collapsed", "left_room"), strict=True):
+        await connection.execute("UPDATE realtime_events SET settled_as = $2 WHERE id = $1", event, reason)
+    await add_device(connection, "ann", position_seen="pg_current_snapshot()")
+    await add_device(connection, "ann", "web")
+
+    assert await states(connection) == [
+        (platform, state) for platform in ("ios", "web") for state in ("pending", "collapsed", "left_room")
+    ]
+
+    await connection.execute("UPDATE realtime_events SET delivered = true")
+    assert await states(connection) == [("ios", "received")] * 3 + [("web", "pending")] * 3
+
+
 async def test_the_delivery_view_knows_what_a_position_cannot(connection: asyncpg.Connection) -> None:
     """What a device could not process is pending, then dead, then pending again, though its position has gone on."""
     await host.add_user(connection, "ann")
     event = await host.publish(connection, "ann", "badge_earned")
+    await connection.execute("UPDATE realtime_events SET delivered = true")
     phone = await add_device(connection, "ann", position_seen="pg_current_snapshot()")
     await add_device(connection, "ann", "web", position_seen="pg_current_snapshot()")
     await connection.execute(
@@ -429,6 +451,7 @@ async def test_a_letter_of_connections_without_a_device_says_nothing_of_devices(
     """A delivered event waits for a device that has not been there; one given up for all is dead for those only."""
     await host.add_user(connection, "ann")
     event = await host.publish(connection, "ann", "badge_earned")
+    await connection.execute("UPDATE realtime_events SET delivered = true")
     await add_device(connection, "ann", position_seen="pg_current_snapshot()")
     await add_device(connection, "ann", "web")
     await give_up(connection, event)
