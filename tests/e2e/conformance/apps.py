@@ -322,6 +322,35 @@ class Refusing(Acking):
             return event
 
 
+class Careful(Refusing):
+    """One that keeps its position as well, as docs/protocol.md says: of before what it refused on a connection."""
+
+    name = "websocket with nacks and positions"
+    repeats_at_most = WINDOW
+
+    def __init__(self, user: str, device_token: str | None = None, *, seed: int = 0) -> None:
+        super().__init__(user, device_token, seed=seed)
+        self._position = ""
+        self._refused_before = 0
+
+    @property
+    def wishes(self) -> dict[str, str]:
+        return super().wishes | {"position": self._position}
+
+    async def connect(self, address: Address) -> None:
+        await super().connect(address)
+        connected = self.inbox.messages[0]
+        if self._position:
+            assert (connected["resumed"], connected["position"]) == (True, self._position)
+        self._position = connected["position"]
+        self._refused_before = len(self.refused)
+
+    async def done(self, event: Event) -> None:
+        await super().done(event)
+        if len(self.refused) == self._refused_before:
+            self._position = event["position"]
+
+
 class Streaming(_Pushed):
     """Server-Sent Events, taken as a browser takes them."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
-from tests.e2e.conformance.apps import TRANSPORTS, App, Refusing
+from tests.e2e.conformance.apps import TRANSPORTS, App, Careful, Refusing
 from tests.e2e.conformance.conftest import Enroll
 from tests.e2e.conftest import aside
 from tests.integration.outbox.writers import SETUP, Truth, write
@@ -17,7 +17,7 @@ from tests.support.server import PATIENCE, Server
 
 each_transport = pytest.mark.parametrize("transport", TRANSPORTS, ids=lambda one: one.name)
 each_transport_and_nacks = pytest.mark.parametrize(
-    "transport", [*TRANSPORTS, Refusing], ids=lambda one: one.name
+    "transport", [*TRANSPORTS, Refusing, Careful], ids=lambda one: one.name
 )
 
 CUTS = 15
