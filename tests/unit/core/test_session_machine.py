@@ -35,6 +35,7 @@ class Delivery(RuleBasedStateMachine):
         self.pinged = self.marks_are_held = False
         self.now = 0.0
         self.stored: Position | None = None
+        self.own: Position | None = None
         # By connection: the rows in the order in which the client got them.
         self.received: list[Row] = []
         self.ever_received: set[int] = set()
@@ -86,11 +87,16 @@ class Delivery(RuleBasedStateMachine):
     @precondition(lambda self: self.session is None)
     @rule()
     def connect(self) -> None:
-        self.session = Session(self.LIMITS, Pace(), position=self.stored, device_id=1, acks=self.ACKS)
-        self.received = []
+        self.session = self.returning()
         self.sent_again = 0
-        self.pinged = self.crashed_while_connected = False
+        self.pinged = False
         self.perform(self.session.open(self.now))
+
+    def returning(self) -> Session:
+        """A connection that goes on where its device was."""
+        self.received = []
+        self.crashed_while_connected = False
+        return Session(self.LIMITS, Pace(), position=self.stored, device_id=1, acks=self.ACKS)
 
     @precondition(lambda self: self.session is not None and self.asked is not None)
     @rule(page=st.integers(1, 5))
@@ -137,11 +143,16 @@ class Delivery(RuleBasedStateMachine):
     @rule(settle=st.booleans())
     def cut(self, settle: bool) -> None:
         assert self.session is not None
-        if settle and (settled := self.session.settled_position(self.tail.done)) is not None:
-            self.move_to(settled)
+        if settle:
+            self.tell_position(self.session)
         self.session.closed()
         self.session = self.asked = self.reading = None
         self.outstanding.clear()
+
+    def tell_position(self, session: Session) -> None:
+        """Have an idle connection's position kept."""
+        if (settled := session.settled_position(self.tail.done)) is not None:
+            self.move_to(settled)
 
     @rule()
     def crash(self) -> None:
@@ -203,8 +214,9 @@ class Delivery(RuleBasedStateMachine):
     def perform(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Send(message, _, number, again):
+                case Send(message, position, number, again):
                     row = self.table.rows[message.id]
+                    self.own = position or self.own
                     if number is not None:
                         self.outstanding[number] = row.id
                     if not again:
@@ -317,7 +329,29 @@ TestAcknowledgedDelivery = AcknowledgedDelivery.TestCase
 TestAcknowledgedDelivery.settings = TestDelivery.settings
 
 
-@pytest.mark.parametrize("kind", [Delivery, SilentDelivery, AcknowledgedDelivery])
+class ResumedDelivery(Delivery):
+    """The same with a client that keeps its position, of a message or a pong: nothing twice on all its connections."""
+
+    def returning(self) -> Session:
+        """A connection that goes on where its client was, which proves what that covers."""
+        own = self.own
+        if own is not None and own.incarnation == self.table.incarnation:
+            for row in self.table.rows.values():
+                if own.has(row.xid, row.id):
+                    self.confirmed.add(row.id)
+                    row.delivered = True
+        return Session(self.LIMITS, Pace(), position=own, tells_positions=True, is_proven=own is not None)
+
+    def tell_position(self, session: Session) -> None:
+        """Have the client keep the position of a pong."""
+        self.own = session.position_told(self.tail.done) or self.own
+
+
+TestResumedDelivery = ResumedDelivery.TestCase
+TestResumedDelivery.settings = TestDelivery.settings
+
+
+@pytest.mark.parametrize("kind", [Delivery, SilentDelivery, AcknowledgedDelivery, ResumedDelivery])
 @pytest.mark.parametrize("part", range(4))
 def test_long_random_histories_lose_repeat_and_reorder_nothing(part: int, kind: type[Delivery]) -> None:
     """Many more histories than hypothesis has time for, weighted towards what is rare; the seed is told."""
