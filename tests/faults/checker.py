@@ -164,7 +164,9 @@ def duplicates(history: History, bounds: Bounds) -> Iterator[Finding]:
         for first, again in _pairs(reader):
             row = known.get((again.whose, again.key))
             is_stale = row is not None and again.at - row.began >= bounds.stale_after
-            if again.redelivered or is_stale or _between(restarts, first, again):
+            # One sent again for another connection of the user can be the first that this one gets.
+            redelivered = again.redelivered or first.redelivered or is_stale
+            if redelivered or _between(restarts, first, again):
                 continue
             if first.connection == again.connection:
                 yield Finding("P5 twice", f"{reader.name} got {again.key} twice on one connection")

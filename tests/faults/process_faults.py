@@ -7,6 +7,9 @@ import signal
 from tests.faults.injector import SlotFault
 from tests.faults.world import Slot
 
+NOBODY = 0
+"""A port that leads nowhere: the old one may soon be somebody else's."""
+
 
 class Killed(SlotFault):
     """SIGKILL; a supervisor starts another a little later."""
@@ -16,6 +19,7 @@ class Killed(SlotFault):
     async def hit(self, slot: Slot, rng: random.Random) -> None:
         """Kill and start."""
         if slot.server is not None:
+            slot.entrance.target = NOBODY
             slot.server.kill()
         await asyncio.sleep(rng.uniform(0, 1))
         await slot.start()
@@ -29,6 +33,7 @@ class Terminated(SlotFault):
     async def hit(self, slot: Slot, rng: random.Random) -> None:
         """End and start."""
         if slot.server is not None:
+            slot.entrance.target = NOBODY
             await slot.retire(slot.server)
         await slot.start()
 

@@ -43,8 +43,9 @@ SETTINGS: dict[str, Any] = {
 GIVEN_UP = re.compile(
     r"ERROR: +Exception in ASGI application\n(?:(?!(?:INFO|ERROR|WARNING)).*\n)*?"
     r".*CancelledError: Task cancelled, timeout graceful shutdown exceeded\n"
+    r"|ERROR: +Cancel \d+ running task\(s\), timeout graceful shutdown exceeded\n"
 )
-"""What uvicorn says of a request that still waited for a database when the process had to go."""
+"""What uvicorn says of whoever still waited for a database, or was not reached, when the process had to go."""
 
 
 class Slot:
