@@ -41,7 +41,7 @@ WHERE num_nonnulls(e.id, s.id) > 0"""
 class Plan:
     """What a chapter is made of; times are seconds.
 
-    `patience`: how long the drain may take. `users` are many more than what is written in one breath.
+    `patience`: how long the drain may make no progress. `users` are many more than what is written in one breath.
     """
 
     seed: int
@@ -54,7 +54,7 @@ class Plan:
     hands: int = 2
     calm: float = 1.0
     slots: int = 3
-    patience: float = 90.0
+    patience: float = 60.0
     kinds: Sequence[type[App]] = KINDS
     settings: dict[str, Any] = field(default_factory=dict)
     retention: bool = False
@@ -196,7 +196,7 @@ class Chapter:
 
     async def _drain(self) -> None:
         """Wait until everything has come and is marked; what has not by then is found by the checker."""
-        until = time.monotonic() + self._plan.patience
+        until, seen = time.monotonic() + self._plan.patience, (0, Left())
         for proxy in (proxy for slot in self.world.slots for proxy in slot.proxies):
             proxy.heal()
         while True:
@@ -210,6 +210,10 @@ class Chapter:
                     await connection.close()
                 if not checker.missing(self.history, self.bounds) and self.history.left == Left():
                     return
+            if (
+                progress := (sum(len(each.copies) for each in self.history.readers), self.history.left)
+            ) != seen:
+                until, seen = time.monotonic() + self._plan.patience, progress
             if time.monotonic() > until:
                 return
             await asyncio.sleep(0.3)

@@ -12,6 +12,8 @@ from tests.faults.history import INFINITY, Copy, Fault, History, Outcome, Reader
 MIB = 1 << 20
 AFTERMATH = 5.0
 """Seconds after a fault in which the host may still hear of it."""
+OLD_POSITIONS = 60.0
+"""Seconds after a restart in which what was read before may still come, with a position from before."""
 ALWAYS_OURS = {"40P01": "deadlock", "55P03": "lock not available", "40001": "serialization failure"}
 """Errors of the host that no fault explains."""
 
@@ -166,7 +168,7 @@ def duplicates(history: History, bounds: Bounds) -> Iterator[Finding]:
             is_stale = row is not None and again.at - row.began >= bounds.stale_after
             # One sent again for another connection of the user can be the first that this one gets.
             redelivered = again.redelivered or first.redelivered or is_stale
-            if redelivered or _between(restarts, first, again):
+            if redelivered or _between(restarts, first, again, OLD_POSITIONS):
                 continue
             if first.connection == again.connection:
                 yield Finding("P5 twice", f"{reader.name} got {again.key} twice on one connection")
@@ -283,8 +285,8 @@ def _pairs(reader: Reader) -> Iterator[tuple[Copy, Copy]]:
         before[key] = copy
 
 
-def _between(faults: list[Fault], first: Copy, again: Copy) -> bool:
-    return any(fault.began <= again.at and first.at <= fault.ended + AFTERMATH for fault in faults)
+def _between(faults: list[Fault], first: Copy, again: Copy, aftermath: float = AFTERMATH) -> bool:
+    return any(fault.began <= again.at and first.at <= fault.ended + aftermath for fault in faults)
 
 
 def _some(keys: list[int]) -> str:

@@ -25,8 +25,12 @@ RETENTION = {
     "retention_days": 6 / 86400,
     "synced_days": 6 / 86400,
     "housekeeping_interval": 0.3,
+    "sse_confirmed_after": 15,
 }
-"""What is delivered is removed six seconds later, as soon as the tail allows."""
+"""What is delivered is removed six seconds later, as soon as the tail allows.
+
+A proxy takes bytes for a stream that it holds back: what it has for as long as that counts as delivered.
+"""
 DISK = "384m"
 
 Scenery = Callable[[int, float, Servers], Awaitable[Report]]

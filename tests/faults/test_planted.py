@@ -49,11 +49,12 @@ class ListenerAway(Fault):
             await asyncio.sleep(0.05)
 
 
-NO_SAFETY_NET = {"bells": "always", "sweep_interval": 600}
-"""The sweep finds in a second what a bell forgot."""
+NO_SAFETY_NET = {"bells": "always", "sweep_interval": 600, "busy_above": 10**6, "busy_below": 10**6 - 1}
+"""The sweep finds in a second what a bell forgot, and so does a tail that is busy."""
 
 
 @pytest.mark.one_major
+@pytest.mark.timeout(420)
 @pytest.mark.parametrize(
     ("planted", "fault", "settings", "promise"),
     [
@@ -75,13 +76,14 @@ async def test_the_checker_finds_a_planted_mistake(
     plans = [
         Plan(
             SEED,
-            1.0,
+            3.0 if fault is None else 1.0,
             [] if fault is None else [fault],
             hands=1,
             calm=0.3,
             slots=1,
             kinds=(Plain, Acking),
             users=3,
+            writers=6,
             patience=patience,
             pause=0.02,
             settings=settings,

@@ -13,7 +13,7 @@ from tests.faults.network_faults import NETWORK_FAULTS
 from tests.faults.process_faults import Deployed, Killed, Terminated
 from tests.support.postgres import create_database
 
-SECONDS = 8.0
+SECONDS = 6.0
 FAULTS = (
     *(Killed, Terminated, Deployed),
     *(BackendKilled, PostmasterKilled, BackendsTerminated),
@@ -24,6 +24,7 @@ FAULTS = (
 
 
 @pytest.mark.one_major
+@pytest.mark.timeout(420)
 async def test_a_short_mix_of_faults_breaks_no_promise(private_cluster: NewCluster) -> None:
     """Processes, the database, the network and clients, two things at a time; the seed is printed."""
     seed = random.SystemRandom().randrange(1_000_000)
