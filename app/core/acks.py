@@ -11,7 +11,10 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.core.flight import Due, Limits
+from app.core import inbound
+from app.core.actions import Action, Confirmed, Refused
+from app.core.confirming import Confirming, Due
+from app.core.flight import Limits
 from app.core.messages import Message
 from app.core.position import Pass
 from app.core.queue import Entry
@@ -32,7 +35,7 @@ class _Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class _Settled:
     """What an ack or a nack settled: the rows `received`, and how far the reader has come by that.
 
     `reached` is None when that is where it was.
@@ -42,8 +45,8 @@ class Settled:
     reached: Entry | None = None
 
 
-class Acks:
-    """The rows in flight on one connection whose client acks; `now` is a monotonic clock's seconds."""
+class Acks(Confirming):
+    """The rows in flight on one connection whose client acks; pings only keep it alive."""
 
     __slots__ = (
         "_asked_at",
@@ -59,7 +62,10 @@ class Acks:
         "_waits_since",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    takes_acks = True
+
+    def __init__(self, limits: Limits, *, for_device: bool) -> None:
+        super().__init__(for_device=for_device)
         self._limits = limits
         # Sequence numbers run on without a gap: the first is one above the last that is settled.
         self._sent: deque[tuple[_Row, Pass | None]] = deque()
@@ -84,22 +90,13 @@ class Acks:
         count = len(self._sent)
         return count == 0 or (count < self._limits.window and self._size < self._limits.window_bytes)
 
-    def should_ask(self, now: float) -> bool:  # noqa: ARG002 - as of a flight
-        """Pings confirm nothing here."""
-        return False
-
-    @property
-    def may_ask(self) -> bool:
-        """Pings confirm nothing here."""
-        return False
-
     @property
     def is_asking(self) -> bool:
         """Whether a ping is outstanding."""
         return self._asked_at is not None
 
     @property
-    def oldest(self) -> Message | None:
+    def oldest_unacked(self) -> Message | None:
         """The oldest row that waits for an ack."""
         return self._sent[0][0].message if self._sent else None
 
@@ -119,11 +116,29 @@ class Acks:
                 self._old_numbers = {n: row for n, row in self._old_numbers.items() if row.is_open}
         return number
 
-    def acknowledge(self, number: int, now: float) -> Settled | None:
+    def settle(self, said: inbound.Ack | inbound.Nack, now: float) -> list[Action] | None:
+        """Take an ack or a nack; None when it is wrong, nothing when it was said before."""
+        actions: list[Action] = []
+        if isinstance(said, inbound.Ack):
+            settled = self._acknowledge(said.number, now)
+            if settled is None:
+                return None
+        else:
+            refused = self._refuse(said.number, now)
+            if refused is None:
+                return None
+            message, settled = refused
+            # Before the position passes over it.
+            actions.append(Refused(message, said.reason))
+        if settled.received or settled.reached:
+            actions.append(self._confirmed(settled.received, settled.reached))
+        return actions
+
+    def _acknowledge(self, number: int, now: float) -> _Settled | None:
         """Settle everything up to a number; None when it was never sent, or lies behind."""
         settled_through = self._last - len(self._sent)
         if number == settled_through:
-            return Settled()
+            return _Settled()
         if number < settled_through:
             row = self._old_numbers.pop(number, None)
             return None if row is None else self._settle_one(row, now)
@@ -139,9 +154,9 @@ class Acks:
             if found_by is not None:
                 reached = row.message, found_by
         self._advance(now)
-        return Settled(tuple(received), self._trim(now) or reached)
+        return _Settled(tuple(received), self._trim(now) or reached)
 
-    def refuse(self, number: int, now: float) -> tuple[Message, Settled] | None:
+    def _refuse(self, number: int, now: float) -> tuple[Message, _Settled] | None:
         """Settle one row as refused; None when that number is not open."""
         settled_through = self._last - len(self._sent)
         if not settled_through < number <= self._last:
@@ -153,9 +168,9 @@ class Acks:
         self._refused[row.message.id] = number
         if len(self._refused) > self._limits.window:
             del self._refused[next(iter(self._refused))]
-        return row.message, Settled((), self._trim(now))
+        return row.message, _Settled((), self._trim(now))
 
-    def send_oldest_again(self, now: float) -> tuple[Message, int] | None:
+    def send_again(self, now: float) -> tuple[Message, int] | None:
         """Note that the oldest row is sent again; returns it and its new number, None when it must not be."""
         row, _ = self._sent[0]
         self._sent_again += 1
@@ -171,7 +186,7 @@ class Acks:
         """Note that a ping is sent."""
         self._asked_at = now
 
-    def answered(self, now: float) -> list[Entry]:
+    def answered(self, now: float) -> list[Confirmed]:
         """Take the pong, which confirms nothing but that the peer is there."""
         self._asked_at = None
         self._heard_at = now
@@ -226,11 +241,11 @@ class Acks:
         self._size -= len(row.message.body)
         return row, found_by
 
-    def _settle_one(self, row: _Row, now: float) -> Settled:
+    def _settle_one(self, row: _Row, now: float) -> _Settled:
         if not row.is_open:
-            return Settled()
+            return _Settled()
         row.is_open = False
-        return Settled((row.message,), self._trim(now))
+        return _Settled((row.message,), self._trim(now))
 
     def _trim(self, now: float) -> Entry | None:
         """Let go of what is settled at the front; returns the last of it that has a place.

@@ -1,4 +1,4 @@
-"""What was sent and is not yet confirmed: the window, the ping that asks, and how long to wait for it.
+"""What a pong confirms: the window, the ping that asks, and how long to wait for it.
 
 At most one ping is outstanding. Its pong confirms everything sent before it. The window starts small
 and follows the peer: one that takes a message a second is asked often enough to be seen taking.
@@ -6,8 +6,9 @@ and follows the peer: one that takes a message a second is asked often enough to
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum, auto
 
+from app.core.actions import Confirmed
+from app.core.confirming import Confirming, Due
 from app.core.messages import Message
 from app.core.position import Pass
 from app.core.queue import Entry, Queue
@@ -39,15 +40,6 @@ class Limits:
     unproven: int = 65_536
 
 
-class Due(Enum):
-    """What time asks of a connection."""
-
-    ASK = auto()
-    SEND_AGAIN = auto()
-    TOOK_NOTHING = auto()
-    SILENT = auto()
-
-
 @dataclass(slots=True)
 class Pace:
     """How long, in seconds, a row may stay unconfirmed before a ping asks for it.
@@ -59,8 +51,8 @@ class Pace:
     confirm_after: float = 0.2
 
 
-class Flight:
-    """The rows in flight on one connection; `now` is a monotonic clock's seconds."""
+class Flight(Confirming):
+    """The rows in flight on one connection whose peer answers pings."""
 
     __slots__ = (
         "_asked_at",
@@ -75,7 +67,8 @@ class Flight:
         "_window",
     )
 
-    def __init__(self, limits: Limits, pace: Pace) -> None:
+    def __init__(self, limits: Limits, pace: Pace, *, for_device: bool) -> None:
+        super().__init__(for_device=for_device)
         self._limits = limits
         self._pace = pace
         self._entries = Queue()
@@ -135,8 +128,16 @@ class Flight:
         self._asked_at = self._asked_last_at = now
         self._covered = len(self._entries)
 
-    def answered(self, now: float) -> list[Entry]:
+    def answered(self, now: float) -> list[Confirmed]:
         """Take the pong: returns what it confirms; nothing when none was asked for."""
+        taken = self._taken(now)
+        if not taken:
+            return []
+        # What was redelivered has no place of its own.
+        placed = next((entry for entry in reversed(taken) if entry[1] is not None), None)
+        return [self._confirmed([message for message, _ in taken], placed)]
+
+    def _taken(self, now: float) -> list[Entry]:
         if self._asked_at is None:
             return []
         if self._covered:
@@ -148,6 +149,9 @@ class Flight:
 
     def deadline(self) -> float:
         """When to ask, or when to give the peer up."""
+        return self._answer_due()
+
+    def _answer_due(self) -> float:
         if self._asked_at is None:
             if self._entries:
                 return self._unconfirmed_since + self._pace.confirm_after
@@ -158,7 +162,7 @@ class Flight:
 
     def due(self, now: float) -> Due | None:
         """Say what is to be done, if anything is."""
-        if now < self.deadline():
+        if now < self._answer_due():
             return None
         if self._asked_at is None:
             return Due.ASK

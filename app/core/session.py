@@ -24,21 +24,20 @@ from app.core.actions import (
     Authenticated,
     Close,
     Complain,
-    Confirmed,
     ExpiresSoon,
     NextPage,
-    Refused,
     Send,
     SendPing,
     StartRead,
 )
 from app.core.close_codes import CloseCode
+from app.core.confirming import Confirming, Due
 from app.core.expiry import Expiry
-from app.core.flight import Due, Flight, Limits, Pace
+from app.core.flight import Flight, Limits, Pace
 from app.core.messages import Message
 from app.core.position import Pass, Position
-from app.core.queue import Entry, Queue
-from app.core.unproven import Unproven
+from app.core.queue import Queue
+from app.core.unproven import ByTime
 
 EXPIRED = "the token has expired; get another one, then reconnect"
 TOOK_NOTHING = "took nothing, or acknowledged nothing, for too long; reconnect and resume"
@@ -71,10 +70,9 @@ class Session:
     """
 
     __slots__ = (
-        "_acks",
         "_after_id",
+        "_confirming",
         "_expiry",
-        "_flight",
         "_found_by",
         "_given",
         "_guard",
@@ -87,7 +85,6 @@ class Session:
         "_ready",
         "_shed",
         "_tells_positions",
-        "_unproven",
         "device_id",
         "phase",
         "takes_sync",
@@ -111,13 +108,7 @@ class Session:
         self.takes_sync = takes_sync
         self._tells_positions = tells_positions
         self._limits = limits
-        self._acks = Acks(limits) if acks else None
-        self._flight: Flight | Acks = Flight(limits, pace) if self._acks is None else self._acks
-        # A peer that cannot say what it has read says by its TCP alone that it has taken it. That makes room
-        # in the window, which else would let one window out in a minute; what is confirmed is another matter,
-        # and has a bound of its own.
-        by_time = limits.confirmed_after and not acks
-        self._unproven = Unproven(limits.confirmed_after, limits.unproven) if by_time else None
+        self._confirming = _confirming(limits, pace, acks=acks, for_device=device_id is not None)
         self._guard: inbound.Guard | None = None
         self._expiry = None if expires_at is None else Expiry(expires_at)
 
@@ -148,22 +139,22 @@ class Session:
     @property
     def in_flight(self) -> int:
         """Messages sent and not yet answered for."""
-        return len(self._flight)
+        return len(self._confirming)
 
     @property
     def unproven(self) -> int:
         """Messages taken by the peer that only time will confirm."""
-        return len(self._unproven) if self._unproven is not None else 0
+        return self._confirming.unproven
 
     @property
     def unconfirmed(self) -> list[int]:
         """Ids of what is in flight, in order."""
-        return [message.id for message, _ in self._flight]
+        return [message.id for message, _ in self._confirming]
 
     @property
     def oldest_unacked(self) -> Message | None:
         """What stands first among what a client that acks has not acknowledged."""
-        return self._acks.oldest if self._acks is not None else None
+        return self._confirming.oldest_unacked
 
     @property
     def waiting(self) -> int:
@@ -172,9 +163,9 @@ class Session:
 
     def is_on_its_way(self, row_id: int) -> bool:
         """Whether a row is in flight, waiting, or may still come from a read."""
-        if self.phase is not Phase.LIVE or (self._unproven is not None and row_id in self._unproven):
+        if self.phase is not Phase.LIVE or row_id in self._confirming:
             return True
-        return any(message.id == row_id for queue in (self._flight, self._ready) for message, _ in queue)
+        return any(message.id == row_id for message, _ in self._ready)
 
     def position_told(self, routed: Pass | None) -> Position | None:
         """What the client may keep at this point of the stream: all it was sent, and no more."""
@@ -184,7 +175,7 @@ class Session:
 
     def settled_position(self, routed: Pass | None) -> Position | None:
         """What the reader has when nothing is under way, given the last pass routed whole."""
-        if self.phase is not Phase.LIVE or self._flight or self._ready or self._unproven:
+        if self.phase is not Phase.LIVE or self._confirming or self._confirming.unproven or self._ready:
             return None
         return self._level_with(routed)
 
@@ -197,16 +188,14 @@ class Session:
         """When `tick` must be called next; infinity once closed."""
         if self.phase is Phase.CLOSED:
             return float("inf")
-        due = self._flight.deadline()
-        if self._unproven is not None:
-            due = min(due, self._unproven.deadline())
+        due = self._confirming.deadline()
         return due if self._expiry is None else min(due, self._expiry.deadline())
 
     # ---- what happens to it
 
     def open(self, now: float) -> list[Action]:
         """Begin with the first read."""
-        self._flight.begin(now)
+        self._confirming.begin(now)
         return self._pump(now)
 
     def begin_read(self, first: Pass, *, partial: bool = False) -> None:
@@ -256,8 +245,7 @@ class Session:
         """Drop what waits in memory: the table is to say once more what is for this user."""
         if self.phase is Phase.CLOSED:
             return []
-        if self._acks is not None:
-            self._acks.keep_back()
+        self._confirming.keep_back()
         if self._held:
             self._shed_held()
         if self._ready:
@@ -277,8 +265,11 @@ class Session:
             return []
         said = inbound.parse(text)
         # Each of these settles something, so there are no more of them than messages were sent.
-        if isinstance(said, inbound.Ack | inbound.Nack) and (settled := self._settle(said, now)):
-            return settled
+        settled = None
+        if isinstance(said, inbound.Ack | inbound.Nack):
+            settled = self._confirming.settle(said, now)
+            if settled is not None and (actions := settled + self._pump(now)):
+                return actions
         if self._over_rate(now):
             return self._complain(inbound.RATE_LIMITED, now)
         match said:
@@ -288,7 +279,7 @@ class Session:
                 return self._complain(said, now)
             case inbound.Auth(token):
                 return self._authenticate(token, now)
-            case _ if self._acks is None:
+            case _ if not self._confirming.takes_acks:
                 return self._complain(inbound.NO_ACK, now)
             case _:
                 return [] if settled is not None else self._complain(inbound.BAD_ACK, now)
@@ -316,15 +307,9 @@ class Session:
 
     def pong(self, now: float) -> list[Action]:
         """The peer answered the ping: it has taken everything sent before it."""
-        if self.phase is Phase.CLOSED or not self._flight.is_asking:
+        if self.phase is Phase.CLOSED or not self._confirming.is_asking:
             return []
-        taken = self._flight.answered(now)
-        actions: list[Action] = []
-        if taken and self._unproven is not None:
-            self._unproven.add(self._confirm(taken), now)
-        elif taken:
-            actions.append(self._confirm(taken))
-        return actions + self._pump(now)
+        return [*self._confirming.answered(now), *self._pump(now)]
 
     def tick(self, now: float) -> list[Action]:
         """Let time pass: confirm by it, ask for a confirmation, keep the peer alive, or give up on it."""
@@ -335,13 +320,13 @@ class Session:
             return self.close(CloseCode.UNAUTHENTICATED, EXPIRED)
         if self._expiry is not None and self._expiry.warns(now):
             actions.append(ExpiresSoon(self._expiry.at - now))
-        if self._unproven is not None and (proven := self._unproven.due(now)):
-            actions += [*proven, *self._pump(now)]
-        match self._flight.due(now):
+        if confirmed := self._confirming.elapsed(now):
+            actions += [*confirmed, *self._pump(now)]
+        match self._confirming.due(now):
             case Due.ASK:
                 actions.append(self._ping(now))
-            case Due.SEND_AGAIN if self._acks is not None:
-                if (sending := self._acks.send_oldest_again(now)) is not None:
+            case Due.SEND_AGAIN:
+                if (sending := self._confirming.send_again(now)) is not None:
                     message, number = sending
                     actions.append(Send(message, self._told_position(), number, again=True))
             case Due.TOOK_NOTHING:
@@ -361,15 +346,13 @@ class Session:
 
     def hasten(self, now: float) -> list[Action]:
         """Ask for a confirmation now: the connection is about to be closed."""
-        return [self._ping(now)] if self._flight.may_ask else []
+        return [self._ping(now)] if self._confirming.may_ask else []
 
     def closed(self) -> None:
         """The peer is gone: let go of everything; what was in flight stays undelivered."""
         self.phase = Phase.CLOSED
-        for queue in (self._ready, self._held, self._flight):
-            queue.clear()
-        if self._unproven is not None:
-            self._unproven.clear()
+        for rows in (self._ready, self._held, self._confirming):
+            rows.clear()
 
     # ---- how it decides
 
@@ -389,13 +372,13 @@ class Session:
                     self._shed = False
                     self._held.clear()
                     actions.append(StartRead(self.position, self._owes_undelivered))
-        if self._flight.should_ask(now):
+        if self._confirming.should_ask(now):
             actions.append(self._ping(now))
         return actions
 
     def _send_ready(self, actions: list[Action], now: float) -> bool:
         """Send what the window takes; whether it has room for more."""
-        while self._flight.has_room and not (self._unproven is not None and self._unproven.is_full):
+        while self._confirming.has_room:
             if not self._ready:
                 return True
             message, found_by = self._ready.take()
@@ -403,7 +386,7 @@ class Session:
                 if found_by is not self._found_by:
                     self._found_by, self._pass = found_by, self._own(found_by)
                 self._after_id = message.id
-            number = self._flight.add(message, self._pass if found_by is not None else None, now)
+            number = self._confirming.add(message, self._pass if found_by is not None else None, now)
             actions.append(Send(message, self._told_position(), number, again=message.redelivered))
         return False
 
@@ -466,47 +449,11 @@ class Session:
         return not message.is_sync or (self.takes_sync and message.origin != self.device_id)
 
     def _ping(self, now: float) -> SendPing:
-        self._flight.ask(now)
+        self._confirming.ask(now)
         return SendPing()
 
     def _told_position(self) -> Position | None:
         return self.position if self._tells_positions else None
-
-    def _settle(self, said: inbound.Ack | inbound.Nack, now: float) -> list[Action] | None:
-        """Take an ack or a nack; None when it is wrong, nothing when it was said before."""
-        if self._acks is None:
-            return None
-        actions: list[Action] = []
-        if isinstance(said, inbound.Ack):
-            settled = self._acks.acknowledge(said.number, now)
-            if settled is None:
-                return None
-        else:
-            refused = self._acks.refuse(said.number, now)
-            if refused is None:
-                return None
-            message, settled = refused
-            # Before the position passes over it.
-            actions.append(Refused(message, said.reason))
-        if settled.received or settled.reached:
-            actions.append(self._confirmed(settled.received, settled.reached))
-        return actions + self._pump(now)
-
-    def _confirm(self, entries: list[Entry]) -> Confirmed:
-        # What was redelivered has no place of its own.
-        placed = next((entry for entry in reversed(entries) if entry[1] is not None), None)
-        return self._confirmed([message for message, _ in entries], placed)
-
-    def _confirmed(self, received: Sequence[Message], reached: Entry | None) -> Confirmed:
-        position = None
-        if self.device_id is not None and reached is not None and reached[1] is not None:
-            position = reached[1].stored_at(reached[0].id)
-        return Confirmed(
-            tuple([message.id for message in received if not message.is_sync]),
-            tuple([message.id for message in received if message.is_sync]),
-            position,
-            tuple([message.id for message in received if message.redelivered]),
-        )
 
     def _authenticate(self, token: str, now: float) -> list[Action]:
         if self._expiry is None:
@@ -528,3 +475,10 @@ class Session:
         if self._guard is not None and self._guard.out_of_patience(now):
             actions += self.close(CloseCode.BAD_REQUEST, "too many bad messages")
         return actions
+
+
+def _confirming(limits: Limits, pace: Pace, *, acks: bool, for_device: bool) -> Confirming:
+    if acks:
+        return Acks(limits, for_device=for_device)
+    by_pong_or_time = ByTime if limits.confirmed_after else Flight
+    return by_pong_or_time(limits, pace, for_device=for_device)

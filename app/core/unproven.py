@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import deque
 
 from app.core.actions import Confirmed
+from app.core.flight import Flight, Limits, Pace
 from app.core.position import Position
 
 BATCHES = 30
@@ -84,6 +85,52 @@ class Unproven:
         """Forget everything: the connection has ended."""
         self._batches.clear()
         self._count = 0
+
+
+class ByTime(Flight):
+    """The rows in flight to a peer that answers nothing.
+
+    Its TCP alone says that it has taken a row. That makes room in the window, which else would let one window
+    out in a minute; what is confirmed is another matter, and has a bound of its own.
+    """
+
+    __slots__ = ("_unproven",)
+
+    def __init__(self, limits: Limits, pace: Pace, *, for_device: bool) -> None:
+        super().__init__(limits, pace, for_device=for_device)
+        self._unproven = Unproven(limits.confirmed_after, limits.unproven)
+
+    def __contains__(self, row_id: object) -> bool:
+        return (isinstance(row_id, int) and row_id in self._unproven) or super().__contains__(row_id)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more row may be sent."""
+        return not self._unproven.is_full and super().has_room
+
+    @property
+    def unproven(self) -> int:
+        """Rows that the peer took and only time will confirm."""
+        return len(self._unproven)
+
+    def answered(self, now: float) -> list[Confirmed]:
+        """Note that the peer's transport has taken what was sent before it was asked."""
+        for taken in super().answered(now):
+            self._unproven.add(taken, now)
+        return []
+
+    def elapsed(self, now: float) -> list[Confirmed]:
+        """Return what the stream has outlived."""
+        return self._unproven.due(now)
+
+    def deadline(self) -> float:
+        """When to ask, when to give the peer up, or when something is confirmed."""
+        return min(super().deadline(), self._unproven.deadline())
+
+    def clear(self) -> None:
+        """Forget everything: the connection has ended."""
+        super().clear()
+        self._unproven.clear()
 
 
 def _merged(ids: "array[int]", more: tuple[int, ...]) -> "array[int]":

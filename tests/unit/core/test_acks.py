@@ -174,7 +174,7 @@ class TestNacks:
             session.route(rows(number, xid=50), a_pass(50, 51), 0.0)
             nack(session, number)
         assert session.in_flight == 0
-        acks = session._acks
+        acks = session._confirming
         assert acks is not None
         assert len(acks._refused) <= LIMITS.window
         assert len(acks._old_numbers) <= LIMITS.window
@@ -257,7 +257,7 @@ class TestPatience:
         deadlines = []
         for number, now in ((1, 30.0), (2, 50.0)):
             ack(session, number, now)
-            deadlines.append(session._acks._patience_ends())  # type: ignore[union-attr]
+            deadlines.append(session._confirming._patience_ends())  # type: ignore[attr-defined]
         assert deadlines == [90.0, 110.0]
         assert all(a < b for a, b in pairwise(deadlines))
 
@@ -265,11 +265,11 @@ class TestPatience:
 def test_settling_others_does_not_buy_the_oldest_more_time() -> None:
     """Only what moves the front is progress; so how often anything is sent again has a bound."""
     session = connected(sent=4)
-    before = session._acks._patience_ends()  # type: ignore[union-attr]
+    before = session._confirming._patience_ends()  # type: ignore[attr-defined]
     nack(session, 3, 30.0)
-    assert session._acks._patience_ends() == before  # type: ignore[union-attr]
+    assert session._confirming._patience_ends() == before  # type: ignore[attr-defined]
     nack(session, 1, 40.0)
-    assert session._acks._patience_ends() == 100.0  # type: ignore[union-attr]
+    assert session._confirming._patience_ends() == 100.0  # type: ignore[attr-defined]
 
 
 def test_the_oldest_unacked_is_known_when_it_ends() -> None:
