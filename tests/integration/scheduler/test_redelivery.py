@@ -89,6 +89,15 @@ async def test_a_stale_row_is_sent_again_once_to_every_connection_of_its_user(
     assert await attempts(host) == [1, 0, 0]
 
 
+async def confirmed(service: Service, user: str) -> None:
+    """Wait until nothing is on its way on any connection of a user."""
+
+    async def nothing_in_flight() -> bool:
+        return not any(one.session.in_flight for one in service.hub.of(user))
+
+    await eventually(nothing_in_flight)
+
+
 async def arrived_for(host: asyncpg.Connection, user_id: str) -> None:
     """Wait until every event of one user is known to have arrived."""
 
@@ -276,7 +285,7 @@ async def test_what_has_arrived_but_is_not_written_down_is_not_sent_again(
     await client.until(lambda c: len(c.ids) == 1)
     await lose_receipts(host)
     unwritten = Receipts(service.database)
-    unwritten.add(tuple(client.ids), (), None, None)
+    unwritten.add(user, tuple(client.ids), ())
 
     await redelivery(service, receipts=unwritten).run()
 
@@ -458,13 +467,15 @@ async def test_sync_rows_are_drained_to_mobile_devices_but_the_one_they_come_fro
     uploaded, of_host = await upload(host, user, origin), await queue_sync(host, user)
     await uploader.until(lambda c: c.ids == [of_host])
     await phone.until(lambda c: c.ids == [uploaded, of_host])
+    await confirmed(service, user)
     await lose_receipts(host, SYNC_ROWS)
 
     await redelivery(service, SYNC_ROWS).run()
+    await uploader.until(lambda c: c.ids == [of_host] * 2)
+    await phone.until(lambda c: c.ids == [uploaded, of_host] * 2)
     await arrived(host, SYNC_ROWS)
 
-    assert uploader.ids == [of_host] * 2
-    assert phone.ids == [uploaded, of_host] * 2
+    assert (len(uploader.ids), len(phone.ids)) == (2, 4)
     assert browser.ids == []
     assert await attempts(host, SYNC_ROWS) == [1, 1]
 
