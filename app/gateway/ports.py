@@ -38,7 +38,7 @@ class Reader(Protocol):
         """List undelivered events and sync rows that this device's position covers; raises Unavailable."""
 
     async def next_page(self) -> Page:
-        """Go on with it; raises Interrupted, Unavailable."""
+        """Go on with it; raises Interrupted, Unavailable, UserErased."""
 
 
 class Archive(Protocol):

@@ -158,7 +158,7 @@ class CatchUp:
             return [message(row) for row in await sieve.visible(connection, rows)]
 
     async def next_page(self) -> Page:
-        """Go on with the read; raises Interrupted when it must begin again, and Unavailable."""
+        """Go on with the read; raises Interrupted when it must begin again, UserErased, and Unavailable."""
         if self._walk is None:
             raise Interrupted("no read is under way")
         await asyncio.sleep(self._restraint.pause(time.monotonic()))

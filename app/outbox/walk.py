@@ -8,7 +8,7 @@ from datetime import datetime
 import asyncpg
 
 from app.core.position import Horizon, Pass
-from app.core.reads import Interrupted
+from app.core.reads import Interrupted, UserErased
 from app.core.snapshot import Snapshot
 from app.outbox.sieve import Sieve
 from app.store import reads
@@ -72,13 +72,18 @@ class Walk:
         return replace(found, rows=rows)
 
     async def later(self) -> list[Row]:
-        """Read the next page, which may be empty; raises Interrupted when the database restarted."""
+        """Read the next page, which may be empty.
+
+        Raises Interrupted when the database restarted, UserErased when the owner was deleted meanwhile.
+        """
         async with self._lend() as connection:
             if not self._ids:
                 self._ids = await reads.later_ids(connection, self._wanted, self._owner)
                 self._ids_may_follow = len(self._ids) == reads.IDS_AT_ONCE
             page = self._ids[: self._size.rows]
-            found = await reads.rows_by_ids(connection, page, limit_bytes=self._size.data)
+            found = await reads.rows_by_ids(connection, page, self._owner, limit_bytes=self._size.data)
+            if found is not None and self._owner is not None and found.facts["erased"]:
+                raise UserErased(self._owner.user_id)
             rows = [] if found is None else found.rows
             if self._sieve is not None:
                 rows = await self._sieve.passed(connection, rows)

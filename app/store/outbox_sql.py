@@ -158,6 +158,7 @@ _USER_FACTS = f"""json_build_object(
 
 _XIDS = f"json_build_object({_PURGED_THROUGH}, 'xids', {_xids('true')})::text"
 _PURGED = f"json_build_object({_PURGED_THROUGH})::text"
+_PAGE_FACTS = f"json_build_object({_PURGED_THROUGH}, 'erased', realtime_user_erased($3))::text"
 
 TAIL = _first_page(_tail_parts(None), _PURGED, commands=True)
 TAIL_OVERLAP = _first_page(_tail_parts("$8"), _XIDS, commands=True)
@@ -186,4 +187,4 @@ WITH {_HEAD}
 SELECT 'h', 0::bigint, NULL::xid8, snapshot, identity, NULL::text, taken_at, unfit::bigint FROM head"""
 BY_IDS = f"""
 WITH {_HEAD}, page AS MATERIALIZED (SELECT id FROM unnest($1::bigint[]) AS id)
-{_answer(_PURGED, known=False, limit_bytes="$2", commands=True)}"""
+{_answer(_PAGE_FACTS, known=False, limit_bytes="$2", commands=True)}"""

@@ -128,13 +128,14 @@ async def later_ids(connection: asyncpg.Connection, wanted: Unseen, owner: Owner
 
 
 async def rows_by_ids(
-    connection: asyncpg.Connection, ids: Sequence[int], *, limit_bytes: int
+    connection: asyncpg.Connection, ids: Sequence[int], owner: Owner | None, *, limit_bytes: int
 ) -> Found | None:
     """Read rows by id, in order, as many as fit into `limit_bytes` and at least one.
 
-    `more` is not told: rows may have been removed meanwhile, so an absent row says nothing.
+    `more` is not told: rows may have been removed meanwhile, so an absent row says nothing. `facts` tell
+    purged_through and, of an owner, erased.
     """
-    return await _read(connection, sql.BY_IDS, ids, limit_bytes)
+    return await _read(connection, sql.BY_IDS, ids, limit_bytes, None if owner is None else owner.user_id)
 
 
 async def covered_undelivered(connection: asyncpg.Connection, position: Position, owner: Owner) -> list[Row]:

@@ -22,7 +22,7 @@ class Reader(Protocol):
         """List what is to be sent again by now, after a read; raises Unavailable."""
 
     async def next_page(self) -> Page:
-        """Go on with it; raises Interrupted, Unavailable."""
+        """Go on with it; raises Interrupted, Unavailable, UserErased."""
 
 
 class Archive(Protocol):

@@ -199,7 +199,7 @@ async def read_little(meter: Meter, seen: Snapshot, crowded: Snapshot) -> None:
     cost = await meter.explain(outbox_sql.HORIZON)
     assert (cost.read_whole, cost.looked_at) == (frozenset(), 0)
     some = list(range(1, EVENTS, EVENTS // 500))
-    cost = await meter.explain(outbox_sql.BY_IDS, some, 1 << 20)
+    cost = await meter.explain(outbox_sql.BY_IDS, some, 1 << 20, "nobody")
     assert not cost.read_whole
     assert cost.looked_at <= 2 * len(some)
 

@@ -49,7 +49,7 @@ async def start_service(database: Database) -> AsyncIterator[StartService]:
     """Start services with settings; those not told how often leave their jobs to the test."""
     made: list[Service] = []
 
-    async def start(**settings: float) -> Service:
+    async def start(**settings: float | str) -> Service:
         made.append(Service(Settings(database_url=database.url, **{**SELDOM, **settings})))
         await made[-1].start()
         return made[-1]

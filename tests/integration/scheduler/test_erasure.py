@@ -19,6 +19,8 @@ from tests.support.postgres import Database
 REVOKED = 4403
 DELETED = 10_000
 ROWS = 100_000
+PAGE = 500
+"""The default of CATCH_UP_PAGE."""
 
 
 @pytest.mark.every_major
@@ -123,6 +125,25 @@ async def test_a_hundred_thousand_rows_go_while_the_host_writes_without_waiting(
     assert written > 10
     await eventually(lambda: _none_of(host, user))
     assert await host.fetchval("SELECT count(*) FROM realtime_events WHERE user_id = $1", other) == written
+
+
+@pytest.mark.one_major
+async def test_who_is_in_the_middle_of_a_hundred_thousand_rows_gets_no_page_more(
+    host: asyncpg.Connection, start_service: StartService
+) -> None:
+    """The next page is not read, and the connection closed, though nobody tells this process of the deletion."""
+    user = await add_user(host)
+    await log_moods(host, [user], ROWS)
+    service = await start_service(sweep_interval=3600, bells="off")
+    client = await connect(service, user)
+    await client.until(lambda c: len(c.ids) > PAGE)
+
+    await delete_user(host, user)
+    had = len(client.ids)
+    await client.until(lambda c: c.close_code is not None)
+
+    assert client.close_code == REVOKED
+    assert len(client.ids) <= had + 2 * PAGE
 
 
 async def test_a_host_that_waits_would_be_noticed(host: asyncpg.Connection, database: Database) -> None:
