@@ -90,12 +90,13 @@ async def test_a_stale_row_is_sent_again_once_to_every_connection_of_its_user(
 
 
 async def confirmed(service: Service, user: str) -> None:
-    """Wait until nothing is on its way on any connection of a user."""
+    """Wait until nothing is on its way on any connection of a user, and all receipts are written."""
 
-    async def nothing_in_flight() -> bool:
-        return not any(one.session.in_flight for one in service.hub.of(user))
+    async def nothing_under_way() -> bool:
+        in_flight = any(one.session.in_flight for one in service.hub.of(user))
+        return not in_flight and not service.receipts.unwritten
 
-    await eventually(nothing_in_flight)
+    await eventually(nothing_under_way)
 
 
 async def arrived_for(host: asyncpg.Connection, user_id: str) -> None:
