@@ -22,6 +22,7 @@ IN_THE_URL = BadCredentials(
     " the WebSocket subprotocols mindvibe.v1 and bearer.…, or get a ticket from POST /realtime/tickets.",
 )
 ONE_ONLY = BadCredentials("malformed", "Give one token or ticket, and give it once.")
+TOO_MANY_PARAMETERS = BadCredentials("malformed", "The URL has more parameters than are looked at.")
 NO_BEARER = BadCredentials("malformed", "The header has to be `Authorization: Bearer` and a token.")
 
 
@@ -80,7 +81,7 @@ def _tickets(scope: Scope) -> list[str]:
     try:
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=50)
     except ValueError:
-        return []
+        raise TOO_MANY_PARAMETERS from None
     if any(_looks_like_a_token(text) for pair in pairs for text in pair):
         raise IN_THE_URL
     return [value for name, value in pairs if name == "ticket"]

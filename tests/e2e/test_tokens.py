@@ -231,6 +231,18 @@ async def test_a_token_in_the_url_is_refused_whatever_it_is_called(
     assert token not in server.log
 
 
+async def test_a_token_in_the_url_is_not_hidden_by_others(server: Server, host: asyncpg.Connection) -> None:
+    """What has more parameters than are looked at is refused, though it comes with a good token."""
+    token = good(await app.add_user(host))
+    many = {**{f"x{number}": "" for number in range(60)}, "token": token}
+
+    client = await open_client(server.address, bearer(token), **many)
+    assert await client.ended() == 4400
+    answer = await server.request("GET", "/realtime/devices", params=many, headers=bearer(token))
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
 async def test_one_token_at_a_time(server: Server, host: asyncpg.Connection) -> None:
     """Of two nobody can say which one a proxy in front had looked at."""
     user = await app.add_user(host)
