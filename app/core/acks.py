@@ -111,6 +111,9 @@ class Acks(Confirming):
         row = _Row(message)
         number = self._send(row, found_by)
         if (old := self._refused.pop(message.id, None)) is not None:
+            for older, before in self._old_numbers.items():
+                if before.message.id == message.id:
+                    self._old_numbers[older] = row
             self._old_numbers[old] = row
             if len(self._old_numbers) > self._limits.window:
                 self._old_numbers = {n: row for n, row in self._old_numbers.items() if row.is_open}
@@ -137,11 +140,10 @@ class Acks(Confirming):
     def _acknowledge(self, number: int, now: float) -> _Settled | None:
         """Settle everything up to a number; None when it was never sent, or lies behind."""
         settled_through = self._last - len(self._sent)
-        if number == settled_through:
-            return _Settled()
-        if number < settled_through:
-            row = self._old_numbers.pop(number, None)
-            return None if row is None else self._settle_one(row, now)
+        if number <= settled_through:
+            if (row := self._old_numbers.pop(number, None)) is not None:
+                return self._settle_one(row, now)
+            return _Settled() if number == settled_through else None
         if number > self._last:
             return None
         received = []

@@ -167,6 +167,16 @@ class TestNacks:
         assert session.in_flight == 0
         assert ack(session, 1) == [Complain(inbound.BAD_ACK)]
 
+    @pytest.mark.parametrize("number", [1, 2, 3], ids=["the first", "the one before", "the last"])
+    def test_acking_any_number_of_it_settles_it(self, number: int) -> None:
+        """However often it was refused, and with nothing sent beside it."""
+        session = connected(sent=1)
+        for refused in (1, 2):
+            nack(session, refused)
+            session.redeliver(rows(1, xid=50)[0], 5.0 * refused)
+        assert confirmed(ack(session, number)) == (1,)
+        assert session.in_flight == 0
+
     def test_refusing_everything_costs_a_fixed_amount(self) -> None:
         """What a session remembers of refused messages is bounded by the window."""
         session = connected()
