@@ -11,10 +11,11 @@ from app.core.close_codes import CloseCode
 from app.core.identity import BadCredentials, Denied, Identity, NotAllowed, Unauthenticated
 from app.core.reads import Unavailable
 from app.core.wishes import Wishes
-from app.gateway.asgi_socket import Message
+from app.gateway.asgi_socket import Message, Receive
 from app.gateway.connection import Connection, Surroundings
 from app.gateway.hub import Hub
 from app.gateway.ports import Device, Devices, Doorkeeper
+from app.gateway.presence import Left, while_there
 from app.gateway.socket import OpenEvents, Socket, SocketEvents
 
 MAX_ID = 255
@@ -97,12 +98,17 @@ class Reception:
         self._is_open = is_open
         self._numbers = itertools.count(1)
 
-    async def admit(self, scope: Message, *, by_cookie: bool = False) -> Guest | Refusal | None:
-        """Say who wants to connect, or why not; None when this process takes nobody.
+    async def admit(
+        self, scope: Message, receive: Receive, *, by_cookie: bool = False
+    ) -> Guest | Refusal | None:
+        """Say who wants to connect, or why not; None when this process takes nobody, or the client has left.
 
         `by_cookie`: a cookie will do for a token.
         """
-        wanted = None if self._is_full() else await self._wanted(scope, by_cookie=by_cookie)
+        try:
+            wanted = None if self._is_full() else await self._wanted(scope, receive, by_cookie=by_cookie)
+        except Left:
+            return None
         return None if self._is_full() else wanted  # others may have come while a device was looked up
 
     def connects(self, guest: Guest, wishes: Wishes, surroundings: Surroundings) -> OpenEvents:
@@ -119,7 +125,7 @@ class Reception:
 
         return open_events
 
-    async def _wanted(self, scope: Message, *, by_cookie: bool) -> Guest | Refusal:
+    async def _wanted(self, scope: Message, receive: Receive, *, by_cookie: bool) -> Guest | Refusal:
         parameters = query(scope)
         user_id = parameters.get("user_id", "")
         try:
@@ -138,7 +144,9 @@ class Reception:
         if len(token) > MAX_ID or "\x00" in token:
             return NO_SUCH_DEVICE
         try:
-            device = await self._devices.connect(user_id, token)
+            # Who has left may be connected elsewhere by the time that this comes to the database, and a
+            # generation of nobody would end that connection.
+            device = await while_there(receive, self._devices.connect(user_id, token))
             if device is None:
                 is_anothers = identity is not None and await self._devices.is_registered(token)
                 return ANOTHERS_DEVICE if is_anothers else NO_SUCH_DEVICE

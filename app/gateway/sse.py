@@ -47,7 +47,7 @@ class SseEndpoint:
         if last_event_id is not None and last_event_id.startswith(FINAL):
             await _answer(send, 204, b"")
             return
-        admitted = await self._reception.admit(scope, by_cookie=True)
+        admitted = await self._reception.admit(scope, receive, by_cookie=True)
         if isinstance(admitted, Guest):
             wishes = Wishes.parse(query(scope).get("position"), last_event_id=last_event_id)
             open_events = self._reception.connects(admitted, wishes, self._surroundings)

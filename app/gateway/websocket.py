@@ -41,7 +41,7 @@ class WebSocketEndpoint:
         if turned is not None:
             await _refuse(send, scope, turned)
             return
-        admitted = await self._reception.admit(scope)
+        admitted = await self._reception.admit(scope, receive)
         if admitted is None:
             await _refuse(send, scope, FULL)
             return

@@ -76,8 +76,12 @@ _SHOWN = (
 
 
 async def connect(connection: asyncpg.Connection, user_id: str, device_token: str) -> KnownDevice | None:
-    """Mark a device active and begin its next generation; None when the user has no such device."""
-    row = await connection.fetchrow(_CONNECT, user_id, device_token)
+    """Mark a device active and begin its next generation; None when the user has no such device.
+
+    Cancelled, it does neither, also when the statement is on its way already.
+    """
+    async with connection.transaction():
+        row = await connection.fetchrow(_CONNECT, user_id, device_token)
     return None if row is None else _known(row)
 
 

@@ -23,6 +23,10 @@ class Proxy:
         """Forward nothing any more, and take connections that lead nowhere."""
         self._passes.clear()
 
+    def go_on(self) -> None:
+        """Forward again, first what has come meanwhile."""
+        self._passes.set()
+
     def heal(self) -> None:
         """Forward again; what stalled stays cut, as a network that lost its state would leave it."""
         for writer in self._writers:
