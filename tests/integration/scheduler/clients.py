@@ -91,8 +91,10 @@ async def connect(
         "extensions": {EXTENSION: client.attach},
     }
 
+    messages = [{"type": "websocket.connect"}]
+
     async def receive() -> dict[str, Any]:
-        return {"type": "websocket.connect"}
+        return messages.pop() if messages else await asyncio.get_running_loop().create_future()
 
     async def send(message: Any) -> None:
         assert message["type"] == "websocket.accept"
