@@ -1,19 +1,17 @@
-"""The systems under test; each is a file with the same small interface (`base.System`)."""
+"""The systems under test; all with the same small interface (`base.System`)."""
 
 from bench.systems.base import Running, System
-from bench.systems.floor import Floor
-from bench.systems.host_only import HostOnly
+from bench.systems.database import FLOOR, HOST_ONLY, OUTBOX_ONLY
 from bench.systems.mosquitto import Mosquitto
 from bench.systems.naive import Naive
 from bench.systems.nats import Nats
 from bench.systems.ours import Ours
-from bench.systems.outbox_only import OutboxOnly
 from bench.systems.socketio import SocketIo
 
 SYSTEMS: tuple[System, ...] = (
-    HostOnly(),
-    Floor(),
-    OutboxOnly(),
+    HOST_ONLY,
+    FLOOR,
+    OUTBOX_ONLY,
     Naive(),
     Ours(),
     Mosquitto(),

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.postgres import Postgres
 from bench.systems import programs
 from bench.systems.base import Running, dropped_afterwards
-from bench.systems.host_only import without_triggers
+from bench.systems.database import without_triggers
 from bench.systems.served import free_port
 
 CONFIGURATION = """

@@ -10,7 +10,7 @@ from bench.load.nats import make_stream
 from bench.postgres import Postgres
 from bench.systems import programs
 from bench.systems.base import Running, dropped_afterwards
-from bench.systems.host_only import without_triggers
+from bench.systems.database import without_triggers
 from bench.systems.served import free_port
 
 CONFIGURATION = """
