@@ -55,12 +55,12 @@ async def test_it_comes_last_and_changes_nothing_until_its_id_is_acknowledged(
     await refuse(host, early, user, phone["id"], due_in=3600)
     assert await acked(server, user, **mine, position=first["next"]) == 0
     news = await app.publish(host, user, "badge_earned", badge="third")
-    before = await contents(host), await host.fetchval(RECORDS)
+    before = await contents(host, user), await host.fetchval(RECORDS)
 
     answers = [await sync(server, user, **mine, position=first["next"]) for _ in range(2)]
     elsewhere = await sync(server, user, **other)
 
-    assert await contents(host) == before[0]
+    assert await contents(host, user) == before[0]
     assert await host.fetchval(RECORDS) == before[1]
     assert ids(answers[0]) == ids(answers[1]) == [news, event, row]
     assert answers[0]["messages"][1:] == first["messages"][:2]

@@ -54,12 +54,12 @@ async def test_an_upload_is_taken_once_however_often_it_comes(
     ]
 
     results = await upload(server, user, f"phone {user}", *items)
-    before = await contents(host)
+    before = await contents(host, user)
     again = await upload(server, user, f"phone {user}", *items)
 
     assert results == [{"key": key, "status": "accepted", "reason": None} for key in ("z", "a", "m")]
     assert statuses(again) == ["duplicate"] * 3
-    assert await contents(host) == before
+    assert await contents(host, user) == before
     rows = [tuple(row) for row in await host.fetch(ROWS, user)]
     assert [row[:2] for row in rows] == [("z", "first"), ("a", "second"), ("m", "third")]
     assert [json.loads(row[2]) for row in rows] == [{"n": 1}, {"n": [2.5, None, "ü"]}, {}]
