@@ -27,7 +27,9 @@ class Message(NamedTuple):
 
 def timestamp(moment: datetime) -> str:
     """UTC with milliseconds and `Z`, as everywhere in the contract."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    if moment.tzinfo is not UTC:  # which the driver's are
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def event(row_id: int, xid: int, event_type: str, data: str, created_at: datetime) -> Message:

@@ -11,6 +11,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 
 from app.core.snapshot import Snapshot
@@ -27,11 +28,12 @@ class Incarnation:
     system: int
     life: str
 
-    @classmethod
-    def of(cls, identity: str) -> "Incarnation":
+    @staticmethod
+    @lru_cache(maxsize=4)
+    def of(identity: str) -> "Incarnation":
         """Build it from what the server says of itself, the system identifier first, split by `/`."""
         system = int(identity.partition("/")[0]) % (1 << 64)
-        return cls(system, blake2b(identity.encode(), digest_size=8).hexdigest())
+        return Incarnation(system, blake2b(identity.encode(), digest_size=8).hexdigest())
 
     @classmethod
     def parse(cls, text: str) -> "Incarnation":

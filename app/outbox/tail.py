@@ -24,7 +24,7 @@ import asyncpg
 from app.core import commands
 from app.core.commands import Command
 from app.core.messages import Message
-from app.core.position import Pass, Position
+from app.core.position import Horizon, Pass, Position
 from app.core.rate import Load
 from app.core.reads import Interrupted
 from app.core.recent import Recent
@@ -159,12 +159,23 @@ class Tail:
 
     async def _read(self, connection: asyncpg.Connection) -> int:
         """Read and route everything unseen; returns the number of rows."""
+        position = self._position
+        if position is not None and position.reading is None:
+            found = await reads.few_unseen_by_tail(connection, position.seen, limit=self._page.rows)
+            if found is not None and _follows(position, found.horizon):
+                self._pass = _pass(position, found.horizon)
+                await self._route(connection, found.rows, self._pass)
+                self._complete(self._pass)
+                return len(found.rows)
+        return await self._read_pages(connection, position)
+
+    async def _read_pages(self, connection: asyncpg.Connection, position: Position | None) -> int:
+        """The same for the first read, the end of one that was cut, across a restart, and for many rows."""
 
         @asynccontextmanager
         async def lend() -> AsyncIterator[asyncpg.Connection]:
             yield connection
 
-        position = self._position
         if position is None:
             horizon = (await Walk(lend, Unseen(EVERYTHING), None, self._page).first()).horizon
             self._position = Position(horizon.snapshot, horizon.taken_at, horizon.incarnation)
@@ -185,13 +196,7 @@ class Tail:
             self._pass = all_but(found)
         elif self._pass is None or position.reading is None:
             # One of which nothing was routed before the connection was lost is forgotten: this read has more.
-            self._pass = Pass(
-                position.seen,
-                position.taken_at,
-                found.horizon.snapshot,
-                found.horizon.taken_at,
-                position.incarnation,
-            )
+            self._pass = _pass(position, found.horizon)
         late = found.horizon.taken_at - position.taken_at > LATE
         self._tell_gap(position, found.facts["purged_through"] if late else None)
         rows = found.rows
@@ -203,11 +208,14 @@ class Tail:
             self._tell_gap(position, walk.purged_through if late else None)
             await self._route(connection, rows, self._pass, repeated)
             await asyncio.sleep(0)  # a bulk insert must not keep the sockets waiting
-        self._outlet.completed(self._pass)
-        self._position, self._pass = self._pass.end(), None
+        self._complete(self._pass)
         if position.reading is not None:
             self._wake.set()  # this only ended the pass that had been cut; what is newer comes now
         return count
+
+    def _complete(self, done: Pass) -> None:
+        self._outlet.completed(done)
+        self._position, self._pass = done.end(), None
 
     def _tell_gap(self, position: Position, purged_through: datetime | None) -> None:
         """Tell the outlet when rows that this read should have had may have been removed before it."""
@@ -220,7 +228,7 @@ class Tail:
         connection: asyncpg.Connection,
         rows: list[Row],
         passing: Pass,
-        repeated: frozenset[tuple[int, float]],
+        repeated: frozenset[tuple[int, float]] = frozenset(),
     ) -> None:
         users = self._outlet.users
         mine = [row for row in rows if row[0] == "c" or row[3] in users]
@@ -238,6 +246,16 @@ class Tail:
             self._outlet.route(user_id, messages, passing)
         if rows:
             self._position = passing.at(rows[-1][1])
+
+
+def _follows(position: Position, horizon: Horizon) -> bool:
+    """Whether nothing but the rows between the two has to be asked for: no restart, and no retention."""
+    is_late = horizon.taken_at - position.taken_at > LATE
+    return horizon.incarnation == position.incarnation and not is_late
+
+
+def _pass(position: Position, horizon: Horizon) -> Pass:
+    return Pass(position.seen, position.taken_at, horizon.snapshot, horizon.taken_at, position.incarnation)
 
 
 def _command(kind: str, user_id: str | None, device_id: int | None, detail: str | None) -> Command:

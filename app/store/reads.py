@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,7 @@ IDS_AT_ONCE = 16_384
 """How many ids of a long read are held: 128 KiB, whatever the number of rows."""
 
 XIDS_AT_ONCE = sql.XIDS_AT_ONCE
+_BY_ID = itemgetter(1)
 EVERYTHING = Snapshot(MAX_XID)
 NOTHING = Snapshot(1)
 
@@ -82,6 +84,22 @@ class Found:
     rows: list[Row]
     more: bool
     facts: dict[str, Any]
+
+
+async def few_unseen_by_tail(connection: asyncpg.Connection, seen: Snapshot, *, limit: int) -> Found | None:
+    """Read all rows for the tail that `seen` has not, where they are few and small, as they mostly are.
+
+    None where they are not, and when the incarnation has no id yet: `unseen_by_tail` tells. Raises Unfit.
+    """
+    limit = min(limit, sql.FEW_ROWS)
+    rows = await _fetch(connection, sql.TAIL_FEW, seen.xmax, list(seen.in_progress), limit)
+    if len(rows) > limit + 1:
+        return None
+    rows.sort(key=_BY_ID)
+    horizon = _horizon(rows[0])
+    if horizon is None or any(row[5] is None and row[0] in "es" for row in rows[1:]):
+        return None
+    return Found(horizon, rows[1:], more=False, facts={})
 
 
 async def unseen_by_tail(
@@ -201,23 +219,32 @@ def _of(owner: Owner) -> tuple[str, bool, bool]:
 async def _read(
     connection: asyncpg.Connection, statement: str, *arguments: Any, limit: int | None = None
 ) -> Found | None:
+    rows = await _fetch(connection, statement, *arguments)
+    horizon = _horizon(rows[0])
+    if horizon is None:
+        return None
+    count = rows[0][1]
+    # A full page may have followers; one that the bytes cut short has.
+    return Found(horizon, rows[1:], count == limit or count > len(rows) - 1, _facts(rows[0][5]))
+
+
+async def _fetch(connection: asyncpg.Connection, statement: str, *arguments: Any) -> list[Row]:
     try:
-        rows = await connection.fetch(statement, *arguments)
+        rows: list[Row] = await connection.fetch(statement, *arguments)
     except asyncpg.FeatureNotSupportedError as error:
         # A standby does not let anybody look into the incarnation, which is unlogged.
         raise Unfit(_NOT_HERE) from error
-    return _found(rows, limit)
+    return rows
 
 
-def _found(rows: list[Row], limit: int | None = None) -> Found | None:
-    _, count, _, snapshot, identity, facts, taken_at, unfit = rows[0]
+def _horizon(head: Row) -> Horizon | None:
+    """What the first row of every answer tells; None when the incarnation has no id yet."""
+    _, _, _, snapshot, identity, _, taken_at, unfit = head
     if unfit:
         raise Unfit(_NOT_HERE)
     if identity is None:
         return None
-    horizon = Horizon(Snapshot.parse(snapshot), taken_at, Incarnation.of(identity))
-    # A full page may have followers; one that the bytes cut short has.
-    return Found(horizon, rows[1:], count == limit or count > len(rows) - 1, _facts(facts))
+    return Horizon(Snapshot.parse(snapshot), taken_at, Incarnation.of(identity))
 
 
 def _facts(text: str | None) -> dict[str, Any]:

@@ -189,9 +189,14 @@ async def read_little(meter: Meter, seen: Snapshot, crowded: Snapshot) -> None:
         "USER_IDS": (outbox_sql.USER_IDS, ids, me, 8 * FEW),
         "USER_IDS_OVERLAP": (outbox_sql.USER_IDS_OVERLAP, ids, (*me, since), 8 * FEW + 500),
     }
-    for name, (statement, bounds, others, bound) in cheap.items():
-        for position, more in ((seen, 0), (crowded, 16 * 4 * rows)):
-            arguments = (*Unseen(position, now).arguments(), *bounds, *others)
+    for position, more in ((seen, 0), (crowded, 16 * 4 * rows)):
+        few = (position.xmax, list(position.in_progress), outbox_sql.FEW_ROWS)
+        calls = {
+            name: (statement, (*Unseen(position, now).arguments(), *bounds, *others), bound)
+            for name, (statement, bounds, others, bound) in cheap.items()
+        }
+        calls["TAIL_FEW"] = (outbox_sql.TAIL_FEW, few, 4 * FEW)
+        for name, (statement, arguments, bound) in calls.items():
             cost = await meter.explain(statement, *arguments)
             assert not cost.read_whole, f"{name} reads {set(cost.read_whole)} whole\n{cost.plan}"
             assert 0 < cost.looked_at <= bound + more, f"{name} looks at {cost.looked_at}\n{cost.plan}"
