@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from alembic import context, util
 from app.settings import Environment, Settings
-from app.store.database import address
+from app.store.database import address, dsn
 from app.store.tables import metadata
 
 VERSION_TABLE = "realtime_alembic_version"
@@ -52,9 +52,8 @@ def database_url() -> Iterator[str]:
 async def connect(url: str) -> asyncpg.Connection:
     """Open the session; raises `CommandError` with one line that says what to do."""
     try:
-        dsn = address(url).set(drivername="postgresql").render_as_string(hide_password=False)
         # Nothing is prepared twice, and a pooler could not keep it anyway.
-        return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+        return await asyncpg.connect(dsn(address(url)), timeout=10, statement_cache_size=0)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise util.CommandError(f"cannot reach the database: {error}") from error
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 from sqlalchemy import URL
 
-from app.store.database import UNREACHABLE
+from app.store.database import UNREACHABLE, dsn
 from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
@@ -77,9 +77,8 @@ class Listener:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[asyncpg.Connection, asyncio.Event]]:
-        url = self._url.set(drivername="postgresql")
         connection = await asyncpg.connect(
-            url.render_as_string(hide_password=False),
+            dsn(self._url),
             timeout=5,
             command_timeout=self._echo_timeout,
             server_settings={"application_name": "mindvibe-realtime listener"},

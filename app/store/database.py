@@ -42,8 +42,18 @@ A mistake in a statement of ours is not among it, and must not look like it.
 """
 
 
+_OF_LIBPQ_ONLY = frozenset(
+    {"channel_binding", "connect_timeout", "gssencmode", "keepalives", "keepalives_count", "keepalives_idle"}
+    | {"keepalives_interval", "prepared_statement_cache_size", "tcp_user_timeout"}
+)
+"""Parameters that mean something to other drivers; the server would be asked for settings of these names."""
+
+
 def address(text: str) -> URL:
-    """Read `postgresql://` or `postgresql+asyncpg://`; raises ValueError saying what is expected."""
+    """Read `postgresql://` or `postgresql+asyncpg://`; raises ValueError saying what is expected.
+
+    TLS is asked for as libpq has it (`sslmode=`) or as SQLAlchemy has it (`ssl=`).
+    """
     try:
         url = make_url(text)
     except Exception as error:
@@ -52,7 +62,18 @@ def address(text: str) -> URL:
     if url.drivername not in {"postgres", "postgresql", "postgresql+asyncpg"}:
         message = f"DATABASE_URL names {url.drivername}; expected postgresql:// or postgresql+asyncpg://"
         raise ValueError(message)
+    if unknown := _OF_LIBPQ_ONLY.intersection(url.query):
+        message = f"DATABASE_URL has {', '.join(sorted(unknown))}, which is not understood: leave it out"
+        raise ValueError(message)
+    if "ssl" in url.query:
+        as_sslmode = {"sslmode": url.query["ssl"]} | dict(url.query)
+        url = url.set(query={name: value for name, value in as_sslmode.items() if name != "ssl"})
     return url.set(drivername="postgresql+asyncpg")
+
+
+def dsn(url: URL) -> str:
+    """The same for the driver itself, which everybody here asks: SQLAlchemy knows less of an address."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 class Database:
@@ -61,7 +82,7 @@ class Database:
     def __init__(self, url: URL, *, size: int, application_name: str = "mindvibe-realtime") -> None:
         keep_rows_out_of_logs()
         self.engine: AsyncEngine = create_async_engine(
-            url,
+            URL.create("postgresql+asyncpg"),
             pool_size=size,
             max_overflow=0,
             hide_parameters=True,
@@ -70,6 +91,7 @@ class Database:
             # a ping before each would double the round trips of the tail.
             pool_pre_ping=False,
             connect_args={
+                "dsn": dsn(url),
                 "timeout": 5,
                 # Also how long the tail takes to notice a connection that is half-open.
                 "command_timeout": 15,
