@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
@@ -15,6 +16,8 @@ Scope = Mapping[str, Any]
 
 SUBPROTOCOL_PREFIX = "bearer."
 COOKIE = "mindvibe_ticket"
+_AS_SENT_ELSEWHERE = re.compile(r"^bearer[.\s]\s*", re.IGNORECASE)
+"""What stands before a token in a header."""
 
 IN_THE_URL = BadCredentials(
     "token_in_url",
@@ -89,7 +92,7 @@ def _tickets(scope: Scope) -> list[str]:
 
 def _looks_like_a_token(text: str) -> bool:
     """Whether this is a JWT, whatever it is called: three parts, the first of them a JSON object with alg."""
-    parts = text.strip().removeprefix(SUBPROTOCOL_PREFIX).split(".")
+    parts = _AS_SENT_ELSEWHERE.sub("", text.strip()).split(".")
     if len(parts) != 3 or not parts[0]:
         return False
     try:
