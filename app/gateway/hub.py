@@ -1,7 +1,7 @@
 """Who is connected to this process: user -> connections."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from app.core import commands
 from app.core.close_codes import CloseCode
@@ -63,9 +63,9 @@ class Hub:
         """Send a stale row again to every connection of a user that has not got it on its way."""
         self._tell(self.of(user_id), lambda connection: connection.redeliver(message))
 
-    def redeliver_to(self, user_id: str, device_id: int | None, message: Message) -> None:
-        """Send a row again to one device of a user, or to the connections without one."""
-        mine = [connection for connection in self.of(user_id) if connection.device_id == device_id]
+    def redeliver_to(self, user_id: str, numbers: Container[int], message: Message) -> None:
+        """Send a row again to those connections of a user that have these ids."""
+        mine = [connection for connection in self.of(user_id) if connection.id in numbers]
         self._tell(mine, lambda connection: connection.redeliver(message))
 
     def overtaken(self) -> None:

@@ -1,6 +1,6 @@
 """What the jobs need of the rest of the service."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Protocol
 
 from app.core.messages import Message
@@ -10,6 +10,10 @@ from app.core.session import Session
 
 class Connection(Protocol):
     """One live connection of one user."""
+
+    @property
+    def id(self) -> int:
+        """Its number in this process."""
 
     @property
     def device_id(self) -> int | None:
@@ -34,8 +38,8 @@ class Hub(Protocol):
     def redeliver(self, user_id: str, message: Message) -> None:
         """Send a stale row again to every connection of a user that has not got it on its way."""
 
-    def redeliver_to(self, user_id: str, device_id: int | None, message: Message) -> None:
-        """Send a row again to one device of a user, or to the connections without one."""
+    def redeliver_to(self, user_id: str, numbers: Container[int], message: Message) -> None:
+        """Send a row again to those connections of a user that have these ids."""
 
 
 class Receipts(Protocol):

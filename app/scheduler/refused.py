@@ -1,11 +1,12 @@
 """Send again what clients had and could not process, when its time has come.
 
-Only to a reader that is connected here and fed live; whoever is away or catching up is looked at again in a
-second. The claim ends before long, so that a row whose reader leaves meanwhile is due to its next connection.
+Only to a reader that is connected here, fed live and has nothing waiting. Whoever is away, catching up, or
+does not take what was sent is looked at again in a second: what it refused stays in the table. The claim ends
+before long, so that a row whose reader leaves meanwhile is due to its next connection.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from app.core.session import Phase
@@ -33,22 +34,26 @@ class Refused:
         async with self._database.driver() as connection:
             if not await redeliveries.any_due(connection):
                 return
-            readers = [
-                (user_id, one.device_id)
-                for user_id, here in self._hub.users.items()
-                for one in here
-                if one.session.phase is Phase.LIVE
-            ]
-            for some in _batched(readers):
+            taking = self._who_takes()
+            for some in _batched(taking):
                 rows = await redeliveries.claim_due(
                     connection, some, limit=ROWS_AT_ONCE, claimed_for=CLAIMED_FOR
                 )
                 for row in await membership.admitted(connection, rows):
                     log.info("row %s is sent again after a refusal", row[1])
-                    self._hub.redeliver_to(row[3], row["reader"], reads.message(row[:8]))
+                    numbers = taking.get((row[3], row["reader"]), set())
+                    self._hub.redeliver_to(row[3], numbers, reads.message(row[:8]))
+
+    def _who_takes(self) -> dict[redeliveries.Reader, set[int]]:
+        taking: dict[redeliveries.Reader, set[int]] = {}
+        for user_id, here in self._hub.users.items():
+            for one in here:
+                if one.session.phase is Phase.LIVE and not one.session.waiting:
+                    taking.setdefault((user_id, one.device_id), set()).add(one.id)
+        return taking
 
 
-def _batched(readers: list[redeliveries.Reader]) -> Iterator[list[redeliveries.Reader]]:
+def _batched(readers: Iterable[redeliveries.Reader]) -> Iterator[list[redeliveries.Reader]]:
     rest = iter(readers)
     while some := list(islice(rest, READERS_AT_ONCE)):
         yield some

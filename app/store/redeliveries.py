@@ -90,14 +90,38 @@ WHERE r.event_id = s.event_id AND r.device_id IS NOT DISTINCT FROM s.device_id""
 _ANY_DUE = """
 SELECT coalesce((SELECT min(next_attempt_at) FROM realtime_redeliveries) <= clock_timestamp(), false)"""
 
-# The claim keeps other processes, and the next look, away while the row is on its way.
+# The claim keeps other processes, and the next look, away while the row is on its way. Of each reader no more
+# than so many bytes, and the first rows of all of them before the second ones of any.
 _CLAIM = f"""
-WITH mine AS MATERIALIZED (
-    SELECT r.id FROM realtime_redeliveries AS r
+WITH readers AS MATERIALIZED (
+    SELECT DISTINCT r.user_id, r.device_id FROM realtime_redeliveries AS r
     WHERE r.user_id = ANY($1::text[])
-      AND (r.device_id = ANY($2::bigint[]) OR (r.device_id IS NULL AND r.user_id = ANY($5::text[])))
+      AND (r.device_id = ANY($2::bigint[]) OR (r.device_id IS NULL AND r.user_id = ANY($6::text[])))
+      AND r.next_attempt_at <= clock_timestamp()
+), candidates AS MATERIALIZED (
+    SELECT of_reader.* FROM readers AS reader
+    CROSS JOIN LATERAL (
+        SELECT sized.id, row_number() OVER (ORDER BY sized.id) AS place,
+               sum(sized.size) OVER (ORDER BY sized.id) - sized.size AS bytes_before
+        FROM (
+            SELECT first.id, octet_length(coalesce(e.payload, s.payload)::text) AS size
+            FROM (
+                SELECT r.id, r.event_id FROM realtime_redeliveries AS r
+                WHERE r.user_id = reader.user_id AND r.device_id IS NOT DISTINCT FROM reader.device_id
+                  AND r.next_attempt_at <= clock_timestamp()
+                ORDER BY r.id LIMIT $3
+            ) AS first
+            LEFT JOIN realtime_events AS e ON e.id = first.event_id
+            LEFT JOIN sync_queue AS s ON s.id = first.event_id
+        ) AS sized
+    ) AS of_reader
+), mine AS MATERIALIZED (
+    SELECT r.id FROM realtime_redeliveries AS r
+    WHERE r.id = ANY(ARRAY(
+              SELECT c.id FROM candidates AS c WHERE coalesce(c.bytes_before, 0) < $5
+              ORDER BY c.place, c.id LIMIT $3))
       AND r.next_attempt_at <= clock_timestamp() AND NOT realtime_user_erased(r.user_id)
-    ORDER BY r.id LIMIT $3 FOR UPDATE SKIP LOCKED
+    ORDER BY r.id FOR UPDATE SKIP LOCKED
 ), due AS (
     UPDATE realtime_redeliveries AS r
     SET next_attempt_at = clock_timestamp() + make_interval(secs => $4)
@@ -159,11 +183,17 @@ async def settle(connection: asyncpg.Connection, keys: Sequence[Key]) -> None:
 
 
 async def claim_due(
-    connection: asyncpg.Connection, readers: Sequence[Reader], *, limit: int, claimed_for: float
+    connection: asyncpg.Connection,
+    readers: Sequence[Reader],
+    *,
+    limit: int,
+    claimed_for: float,
+    bytes_each: int = 256 << 10,
 ) -> list[Row]:
     """Take rows that are due to these readers, in id order, for so many seconds.
 
-    Each has one column more than a row of a read: `reader`, the device that it is for, or null.
+    Of each reader the oldest, until they exceed `bytes_each`. Each has one column more than a row of a read:
+    `reader`, the device that it is for, or null.
     """
     return await connection.fetch(
         _CLAIM,
@@ -171,6 +201,7 @@ async def claim_due(
         [device_id for _, device_id in readers if device_id is not None],
         limit,
         claimed_for,
+        bytes_each,
         [user_id for user_id, device_id in readers if device_id is None],
     )
 

@@ -91,6 +91,32 @@ async def test_a_row_is_claimed_for_its_reader_only(database: Database) -> None:
 
 
 @pytest.mark.every_major
+async def test_no_reader_has_the_others_wait_nor_very_much_sent_at_once(database: Database) -> None:
+    """One has refused many large rows: it gets some of them, and others get theirs beside it."""
+    host = await database.connect()
+    greedy, *modest = [await add_user(host) for _ in range(5)]
+    for user, count in ((greedy, 30), *((user, 1) for user in modest)):
+        await host.execute(
+            "SELECT realtime_publish($1, 'large', jsonb_build_object('text', repeat('x', 60000)))"
+            " FROM generate_series(1, $2::int)",
+            user,
+            count,
+        )
+    await host.execute(
+        "INSERT INTO realtime_redeliveries (event_id, user_id, nacks, next_attempt_at)"
+        " SELECT id, user_id, 1, now() FROM realtime_events"
+    )
+    readers = [(user, None) for user in (greedy, *modest)]
+
+    rows = await redeliveries.claim_due(host, readers, limit=200, claimed_for=60)
+    assert [row["user_id"] for row in rows] == [greedy] * 5 + modest
+
+    await host.execute("UPDATE realtime_redeliveries SET next_attempt_at = now()")
+    rows = await redeliveries.claim_due(host, readers, limit=5, claimed_for=60)
+    assert {row["user_id"] for row in rows} == {greedy, *modest}
+
+
+@pytest.mark.every_major
 async def test_counts_add_up_from_many_processes(database: Database) -> None:
     """Refusals and ended connections of the same rows, in any order, without a deadlock; then the letters."""
     host = await database.connect()
@@ -139,7 +165,7 @@ async def test_its_statements_find_their_rows_by_index(database: Database) -> No
     meter = Meter(host)
 
     due = await meter.explain(redeliveries._ANY_DUE)
-    claim = await meter.explain(redeliveries._CLAIM, ["user-77", "user-78"], [77, 78], 200, 15.0, [])
+    claim = await meter.explain(redeliveries._CLAIM, ["user-77", "user-78"], [77, 78], 200, 15.0, 1 << 18, [])
     state = await meter.explain(redeliveries._STATE, [77, 20077, 5], 77)
     settle = await meter.explain(redeliveries._SETTLE, [77, 20077, 5], [77, 77, 5])
     give_up = await meter.explain(redeliveries._GIVE_UP, [77, 20077, 5], 5, 8, 3600.0)

@@ -12,6 +12,7 @@ import pytest
 from app.bootstrap import Service
 from app.outbox.receipts import Receipts
 from app.scheduler.redelivery import Redelivery
+from app.scheduler.refused import Refused
 from app.store.database import Database as Pool
 from app.store.stale import EVENTS, SYNC_ROWS, Patience, StaleRows
 from tests.integration.scheduler.clients import connect, connect_live, eventually, is_live
@@ -509,3 +510,26 @@ async def test_a_sync_row_that_nobody_here_takes_is_not_claimed(
     await host.execute("UPDATE sync_queue SET device_id = NULL")
     await redelivery(service, SYNC_ROWS).run()
     assert await attempts(host, SYNC_ROWS) == [1]
+
+
+async def test_what_was_refused_waits_in_the_table_for_who_takes_nothing(
+    host: asyncpg.Connection, start_service: StartService
+) -> None:
+    """A hundred large rows, due again and again, take no more memory than a few of them."""
+    service = await start_service()
+    user = await add_user(host)
+    for _ in range(100):
+        event = await host.fetchval(
+            "SELECT realtime_publish($1, 'large', jsonb_build_object('text', repeat('x', 60000)))", user
+        )
+        await add_redelivery(host, event, user)
+    await connect(service, user, mute=True)
+    await eventually(lambda: is_live(service, user))
+    (session,) = (one.session for one in service.hub.of(user))
+
+    for _ in range(20):
+        await Refused(service.database, service.hub).run()
+        await host.execute("UPDATE realtime_redeliveries SET next_attempt_at = now()")
+
+    assert session.in_flight
+    assert session.in_flight + session.waiting < 30
