@@ -341,6 +341,13 @@ def test_the_refusals_of_a_websocket_are_those_before_the_accept() -> None:
     assert sorted(written) == sorted({int(status) for status in told})
 
 
+def test_who_is_an_operator_is_said_where_operators_look() -> None:
+    """The token first: the loopback address is only for where nobody is asked for one."""
+    section = DOCUMENT.partition("### Dead letters")[2].partition("```")[0]
+
+    assert 0 < section.find("`SERVICE_TOKEN`") < section.find("`loopback_only`")
+
+
 def test_the_limits_are_those_of_the_code() -> None:
     """Each with the default of its setting, or fixed."""
     constants = fixed()
@@ -362,7 +369,7 @@ def test_the_text_has_no_numbers_of_its_own() -> None:
 
 def test_what_the_text_calls_by_name_is_a_limit() -> None:
     """Settings, and the limits that have a name of their own."""
-    limits = " ".join(cell for row in table("limit") for cell in row) + "`ALLOWED_ORIGINS`"
+    limits = " ".join(cell for row in table("limit") for cell in row) + "`ALLOWED_ORIGINS` `SERVICE_TOKEN`"
     named = [
         span
         for span in spans(prose().replace("\n", " "))
