@@ -127,6 +127,12 @@ def _answer(status: int, body: bytes, headers: Mapping[str, str] | None) -> Resp
     return Response(body, status, headers, media_type="application/json")
 
 
+def path_of(scope: Mapping[str, Any]) -> str:
+    """The path that an ASGI scope asks for, without what a proxy in front has taken off it (`root_path`)."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """These errors as OpenAPI has them, and those that any request may be answered with."""
     told = {status: _DESCRIPTIONS[status] for status in (*statuses, *_ANY_REQUEST)}

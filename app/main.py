@@ -21,7 +21,7 @@ from app.devices import endpoints as devices
 from app.gateway import sse
 from app.gateway.failures import Failures
 from app.gateway.origins import ANY, Origins
-from app.http import Problem, error_answer, invalid_answer, problem
+from app.http import Problem, error_answer, invalid_answer, path_of, problem
 from app.preparation import StartupError
 from app.request_limits import Limited, Unambiguous
 from app.settings import Settings
@@ -54,7 +54,7 @@ class RealTime(FastAPI):
             await self._shared(scope, receive, send)
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == sse.PATH:
+        if path_of(scope) == sse.PATH:
             await self.service.sse(scope, receive, send)
         else:
             await self._limited(scope, receive, send)

@@ -10,6 +10,7 @@ from app.gateway.admission import Guest, Reception, query, refuses
 from app.gateway.asgi_socket import Message, Receive, Send, serve_socket
 from app.gateway.connection import Surroundings
 from app.gateway.door import Door, Turned
+from app.http import path_of
 
 PATH = "/realtime/ws"
 SUBPROTOCOL = "mindvibe.v1"
@@ -34,7 +35,7 @@ class WebSocketEndpoint:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one WebSocket; under our own host this returns as soon as the connection stands."""
         await receive()  # websocket.connect
-        if scope["path"] != PATH:
+        if path_of(scope) != PATH:
             await _refuse(send, scope, NO_WEBSOCKET)
             return
         turned = self._door.turns_away(scope)

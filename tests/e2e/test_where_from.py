@@ -8,6 +8,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.e2e.conftest import Connect, Listen, StartServer
+from tests.support import stream
 from tests.support.client import open_client, raw_client, target
 from tests.support.issuer import SECRET, token
 from tests.support.postgres import Database
@@ -217,6 +218,24 @@ async def test_a_server_that_takes_no_proxy_s_word_says_so(
     clients = (await server.health())["clients"]
 
     assert (clients["trusted_proxies"], clients["ignored_forwarding_headers"]) == (None, 1)
+
+
+async def test_behind_a_proxy_that_takes_a_part_of_the_path_off_everything_is_where_it_was(
+    house: Database, start_server: StartServer
+) -> None:
+    """The part is told by --root-path, and uvicorn puts it before every path."""
+    server = start_server(house.url, "--root-path", "/mindvibe")
+    await server.healthy()
+
+    client = await open_client(server.address, user_id="ada")
+    await client.until(lambda one: one.messages)
+    events = await stream.request(server.address, f"{stream.PATH}?user_id=ada")
+    await events.until(lambda one: one.messages)
+
+    assert client.messages[0]["type"] == events.messages[0]["type"] == "connected"
+    assert (await server.get("/realtime/devices", user_id="ada")).status_code == 200
+    await client.vanish()
+    await events.vanish()
 
 
 # ---- how long an address may be
