@@ -139,6 +139,21 @@ class TestPurge:
         assert await ids(host) == kept
         assert min(kept) > max(gone)
 
+    async def test_all_old_tickets_go_however_many_there_are(
+        self, host: asyncpg.Connection, pool: Pool
+    ) -> None:
+        """One user may ask for thousands between two rounds; those that are good stay."""
+        await host.execute(
+            "INSERT INTO realtime_tickets (hash, user_id, expires_at, single_use, good_until)"
+            " SELECT sha256(n::text::bytea), 'ada', 0, true,"
+            "        now() + CASE WHEN n > 0 THEN interval '-1 s' ELSE interval '1 hour' END"
+            " FROM generate_series(-2, 12500) AS n"
+        )
+
+        await Purge(pool, AGES, pause=0).run()
+
+        assert await host.fetchval("SELECT count(*) FROM realtime_tickets") == 3
+
     async def test_an_event_is_kept_for_as_long_as_its_dead_letter(
         self, host: asyncpg.Connection, pool: Pool
     ) -> None:
