@@ -57,7 +57,9 @@ def router(sync: Callable[[], Sync], callers: Callable[[], Callers]) -> APIRoute
         asked = Asked(calling.acts_for(user_id), device, Wishes.parse(position), limit)
         async with _problems_told(sync().devices, calling, device):
             if wait:
-                answer = await sync().polling.answer_within(wait, asked, request.receive)
+                answer = await sync().polling.answer_within(
+                    wait, asked, request.receive, calling.still_allowed
+                )
                 await calling.still_allowed()
             else:
                 answer = await sync().polling.answer(asked)

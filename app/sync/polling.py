@@ -42,10 +42,17 @@ class Polling:
         who = await look_up(self._devices, asked.user_id, asked.device_token)
         return await read(self._archive_of, who, asked.wishes, asked.limit)
 
-    async def answer_within(self, seconds: float, asked: Asked, receive: Receive) -> Answer:
+    async def answer_within(
+        self,
+        seconds: float,
+        asked: Asked,
+        receive: Receive,
+        still_allowed: Callable[[], Awaitable[None]],
+    ) -> Answer:
         """Read, and again when something comes, until there is something or the seconds are over.
 
-        Ends early when `receive` tells that the client is gone. Raises TooManyWaiting too.
+        Ends early when `receive` tells that the client is gone. Raises TooManyWaiting too, and what
+        `still_allowed` raises, which is asked before each later read: its user may have been disconnected.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
@@ -62,6 +69,7 @@ class Polling:
                     and await self._told(told, gone, until)
                 ):
                     told.clear()
+                    await still_allowed()
                     asked = replace(asked, wishes=Wishes(positions=True, position=answer.next))
                     answer = await self.answer(asked)
             finally:

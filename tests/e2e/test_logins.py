@@ -322,6 +322,28 @@ async def test_a_disconnected_user_is_out_everywhere_until_there_is_a_newer_toke
     await stays.vanish()
 
 
+async def test_who_waits_for_news_over_http_is_out_at_once_too(
+    server: Server, host: asyncpg.Connection, eventually: Eventually
+) -> None:
+    """Long before the seconds are over that were asked for."""
+    user = await app.add_user(host)
+    old = issuer.token(user, iat=int(time.time()) - 5)
+    waiting = asyncio.create_task(
+        server.request("GET", "/realtime/sync", params={"wait": "25"}, headers=bearer(old))
+    )
+
+    async def it_waits() -> bool:
+        return bool((await server.health())["delivery"]["waiting"])
+
+    await eventually(it_waits)
+    began = time.monotonic()
+    await host.execute("SELECT realtime_disconnect($1)", user)
+    answer = await waiting
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_allowed")
+    assert time.monotonic() - began < 15
+
+
 async def test_whom_to_let_in_may_be_said(server: Server, host: asyncpg.Connection) -> None:
     """A time a second from now keeps out all of this second; a token that tells no iat cannot be newer."""
     user, nameless = await app.add_user(host), await app.add_user(host)

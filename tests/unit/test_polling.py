@@ -63,6 +63,10 @@ async def connected() -> MutableMapping[str, Any]:
     raise AssertionError
 
 
+async def allowed() -> None:
+    """Nothing has been revoked."""
+
+
 async def settle() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
@@ -72,7 +76,7 @@ async def test_it_reads_once_for_each_time_it_is_told() -> None:
     """From where it was; a wake that brings nothing is one read, and silence is none."""
     archive, waiters = Archive(), Waiters()
     polling = Polling(lambda _: archive, Devices(), waiters)
-    waiting = asyncio.create_task(polling.answer_within(LONG, ADA, connected))
+    waiting = asyncio.create_task(polling.answer_within(LONG, ADA, connected, allowed))
     await settle()
     assert len(archive.asked) == 1
 
@@ -102,7 +106,7 @@ async def test_nothing_that_comes_during_a_read_is_missed() -> None:
             waiters.wake("ada")
 
     archive = Archive(written_just_after)
-    answer = await Polling(lambda _: archive, Devices(), waiters).answer_within(LONG, ADA, connected)
+    answer = await Polling(lambda _: archive, Devices(), waiters).answer_within(LONG, ADA, connected, allowed)
 
     assert [message.id for message in answer.messages] == [7]
 
@@ -112,7 +116,7 @@ async def test_nobody_waits_in_a_process_that_leaves() -> None:
     archive, waiters = Archive(), Waiters()
     waiters.release()
 
-    answer = await Polling(lambda _: archive, Devices(), waiters).answer_within(LONG, ADA, connected)
+    answer = await Polling(lambda _: archive, Devices(), waiters).answer_within(LONG, ADA, connected, allowed)
 
     assert (answer.messages, len(archive.asked)) == ([], 1)
 
@@ -129,7 +133,7 @@ async def test_one_that_ends_leaves_no_task(by: str) -> None:
 
     before = asyncio.all_tasks()
     waiting = asyncio.create_task(
-        Polling(lambda _: archive, Devices(), waiters).answer_within(LONG, ADA, receive)
+        Polling(lambda _: archive, Devices(), waiters).answer_within(LONG, ADA, receive, allowed)
     )
     await archive.read.wait()
     await settle()
