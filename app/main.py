@@ -3,6 +3,7 @@
 Routes and lifespan, nothing else.
 """
 
+import logging
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
@@ -28,6 +29,8 @@ from app.settings import Settings
 from app.sync import endpoints as sync
 from app.telemetry import health
 from app.telemetry.logging import configure
+
+log = logging.getLogger(__name__)
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -65,8 +68,10 @@ class RealTime(FastAPI):
         try:
             service = Service(Settings())
             await service.start()
-        except (StartupError, ValidationError) as error:
-            # One line for whoever starts it; a traceback would say nothing more.
+        except Exception as error:
+            # Whatever it is: to let it pass would be taken for an application without a lifespan, and served.
+            if not isinstance(error, StartupError | ValueError):
+                log.exception("this is our mistake")
             await send({"type": "lifespan.startup.failed", "message": _one_line(error)})
             return
         self.service = service
@@ -149,7 +154,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         wrong = (f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
         return f"cannot start: {'; '.join(wrong)}"
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, StartupError) else f"cannot start: {text}"
 
 
 app = create_app()

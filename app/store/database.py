@@ -57,7 +57,7 @@ def address(text: str) -> URL:
     try:
         url = make_url(text)
     except Exception as error:
-        message = "DATABASE_URL is not a URL; expected postgresql://user:password@host:5432/dbname"
+        message = "DATABASE_URL or LISTEN_DATABASE_URL is not a URL; expected postgresql://user:password@host:5432/dbname"
         raise ValueError(message) from error
     if url.drivername not in {"postgres", "postgresql", "postgresql+asyncpg"}:
         message = f"DATABASE_URL names {url.drivername}; expected postgresql:// or postgresql+asyncpg://"

@@ -14,7 +14,7 @@ from tests.conftest import NewCluster, NewDatabase
 from tests.e2e.conftest import Connect, Eventually, StartServer
 from tests.support import host as app
 from tests.support.client import open_client
-from tests.support.postgres import Servers
+from tests.support.postgres import Database, Servers
 from tests.support.server import Server
 
 
@@ -322,6 +322,10 @@ class TestStartingOnWhatCannotWork:
         yield start
         for server in started:
             server.end()
+
+    async def test_an_address_for_listening_that_is_none(self, house: Database, starting: Any) -> None:
+        said = await self.complaint(starting(house.url, listen_database_url="mysql://host/db"))
+        assert said.startswith("cannot start: DATABASE_URL names mysql")
 
     async def test_no_such_database(self, starting: Any, servers: Servers) -> None:
         cluster = servers.shared(max(servers.installations))
