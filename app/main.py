@@ -85,7 +85,10 @@ class RealTime(FastAPI):
 
 def create_app() -> RealTime:
     """Build the application; nothing is read or connected before its lifespan starts."""
-    application = RealTime(title="MindVibe Real-Time", version=version("mindvibe-realtime"))
+    # A redirect would repeat the query, whatever is in it, before anybody has looked at that.
+    application = RealTime(
+        title="MindVibe Real-Time", version=version("mindvibe-realtime"), redirect_slashes=False
+    )
     application.add_exception_handler(RequestValidationError, _tell_what_is_wrong)
     application.add_exception_handler(HTTPException, _tell_of_a_problem)
     application.add_exception_handler(Exception, _tell_of_a_mistake)

@@ -46,6 +46,7 @@ REFUSED: list[tuple[int, str, str, str, dict[str, Any]]] = [
     (403, "not_allowed", "GET", "/realtime/dead-letters", {"headers": GOOD}),
     (403, "origin", "GET", "/realtime/events", {"headers": {"Origin": "https://elsewhere.example"}}),
     (404, "not_found", "GET", "/elsewhere", {}),
+    (404, "not_found", "GET", f"{SYNC}/?position=x", {"headers": GOOD}),
     (404, "no_such_user", "POST", DEVICES, {"headers": bearer(issuer.token("nobody")), "json": {"device_token": "t", "platform": "ios"}}),
     (404, "no_such_device", "DELETE", f"{DEVICES}/1", {"headers": GOOD}),
     (404, "no_such_letter", "POST", "/realtime/dead-letters/1/redrive", {"headers": OPERATOR}),
