@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, event, make_url
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import PoolProxiedConnection
 
 from app.store.discretion import keep_rows_out_of_logs, values_untold
 
@@ -87,8 +88,8 @@ class Database:
             max_overflow=0,
             hide_parameters=True,
             pool_timeout=30,
-            # A statement that meets a dead connection fails and is tried again by its caller;
-            # a ping before each would double the round trips of the tail.
+            # A statement that meets a connection that died unnoticed fails and is tried again by its
+            # caller; a ping before each would double the round trips of the tail.
             pool_pre_ping=False,
             connect_args={
                 "dsn": dsn(url),
@@ -98,6 +99,7 @@ class Database:
                 "server_settings": {"application_name": application_name, **LOOKUPS},
             },
         )
+        event.listen(self.engine.sync_engine, "checkout", _lend_no_closed_one)
 
     @asynccontextmanager
     async def driver(self) -> AsyncIterator[asyncpg.Connection]:
@@ -141,3 +143,10 @@ class Database:
     async def close(self) -> None:
         """Close every pooled connection."""
         await self.engine.dispose()
+
+
+def _lend_no_closed_one(_: object, __: object, lent: PoolProxiedConnection) -> None:
+    """Replace a connection that is known to have ended while nobody used it; with it ended others."""
+    driver = lent.driver_connection
+    if driver is None or driver.is_closed():
+        raise InvalidatePoolError

@@ -14,6 +14,9 @@ class Proxy:
         self.port = 0
         self.connections = 0
         """How many connections there have been."""
+        self.ends = 0
+        """How often one side has ended a connection."""
+        self._tells_ends = True
         self._passes = asyncio.Event()
         self._passes.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -26,6 +29,10 @@ class Proxy:
     def go_on(self) -> None:
         """Forward again, first what has come meanwhile."""
         self._passes.set()
+
+    def keep_ends_back(self) -> None:
+        """Forward whatever is said, but not that the other side has ended the connection."""
+        self._tells_ends = False
 
     def heal(self) -> None:
         """Forward again; what stalled stays cut, as a network that lost its state would leave it."""
@@ -66,6 +73,9 @@ class Proxy:
             await self._passes.wait()
             sink.write(data)
             await sink.drain()
+        self.ends += 1
+        if not self._tells_ends:
+            await asyncio.Event().wait()
         raise ConnectionResetError
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
