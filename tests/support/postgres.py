@@ -76,7 +76,9 @@ class Database:
     async def close(self) -> None:
         """Close the connections; one whose server is gone or stuck is cut off."""
         for connection in self._connections:
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            with contextlib.suppress(
+                OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
+            ):
                 await connection.close(timeout=CLOSE_TIMEOUT)
             if not connection.is_closed():
                 connection.terminate()

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
-
 from app.core.commands import Command
 from app.core.flight import Limits, Pace
 from app.core.identity import Identity
@@ -38,8 +36,8 @@ from app.outbox.receipts import Receipts
 from app.outbox.tail import Tail, Timing
 from app.outbox.walk import PageSize
 from app.store import inspection, reads
+from app.store.database import UNREACHABLE, address
 from app.store.database import Database as Pool
-from app.store.database import address
 
 PATIENCE = 30.0
 """Seconds within which whatever is waited for must become true."""
@@ -334,7 +332,7 @@ class Rig:
                 try:
                     async with self.pool.driver() as connection:
                         horizon = await reads.horizon(connection)
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except UNREACHABLE:
                     await asyncio.sleep(0.05)  # the server is away, or a pooled connection died with it
                 else:
                     return horizon.snapshot, horizon.incarnation

@@ -17,7 +17,7 @@ from tests.support.postgres import Database
 from tests.support.server import PATIENCE, Server
 
 WRITERS = 3
-AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 async def write(database: Database, user: str, writer: int, go_on: Callable[[], bool]) -> None:
