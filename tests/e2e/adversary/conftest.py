@@ -7,6 +7,7 @@ of the attacker is gone, and so is the memory it took; the log holds no tracebac
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
@@ -98,15 +99,20 @@ async def attacker(
         yield client
 
 
+@dataclass
+class Before:
+    """Bytes of memory that the service had before the attack; a test that attacks again sets it anew."""
+
+    memory: int
+
+
 @pytest.fixture(autouse=True)
-async def survives(
-    server: Server, host: asyncpg.Connection, eventually: Eventually, request: pytest.FixtureRequest
-) -> AsyncIterator[None]:
+async def survives(server: Server, host: asyncpg.Connection, eventually: Eventually) -> AsyncIterator[Before]:
     """See that an attack has left nothing, and that who was there before it is served after it."""
     user = await app.add_user(host)
     witness = await welcome(server, user)
-    sockets, memory = await asyncio.to_thread(server.sockets), server.memory()
-    yield
+    sockets, before = await asyncio.to_thread(server.sockets), Before(server.memory())
+    yield before
     await app.log_mood(host, user)
     await witness.got(1)
     newcomer = await welcome(server, user)
@@ -118,5 +124,5 @@ async def survives(
 
     await eventually(everybody_has_gone)
     await witness.close()
-    grown = server.memory() - memory
+    grown = server.memory() - before.memory
     assert grown < MEMORY, f"it kept {grown >> 20} MiB"
