@@ -285,9 +285,7 @@ class StreamPlayer(Player):
             return
         await self.finish()
         headers = {"Accept": "text/event-stream"} | self.headers(rest)
-        client = await self.stack.enter_async_context(
-            httpx2.AsyncClient(base_url=self.server.url, timeout=PATIENCE, trust_env=False)
-        )
+        client = await self.stack.enter_async_context(self.server.http())
         request = client.build_request("GET", words.removeprefix("GET "), headers=headers)
         self.answer = await client.send(request, stream=True)
         self.stack.push_async_callback(self.answer.aclose)

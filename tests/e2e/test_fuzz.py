@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import asyncpg
-import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -172,7 +171,7 @@ async def test_whatever_is_uploaded(
     statuses: Counter[int] = Counter()
     results: Counter[str] = Counter()
 
-    async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE, trust_env=False) as client:
+    async with server.http() as client:
 
         async def upload(number: int) -> None:
             requests = Requests(20_000 + number)
@@ -208,7 +207,7 @@ async def test_whatever_is_shown_for_a_token(start_server: Any, house: Any) -> N
     jwts = Jwts(7, "HS256")
     tokens = [jwts.token() for _ in range(TOKENS)]
 
-    async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE, trust_env=False) as client:
+    async with server.http() as client:
 
         async def show(number: int) -> None:
             shown = "".join(letter for letter in tokens[number] if letter.isprintable() and letter.isascii())

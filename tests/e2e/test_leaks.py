@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx2
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -167,7 +166,7 @@ async def over_http(server: Server, host: asyncpg.Connection, marks: Marks, list
         marks.texts["a stream's position"] = stream.positions[-1]
     await stream.vanish()
 
-    async with httpx2.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
+    async with server.http() as client:
         headers = {
             "Authorization": f"Bearer {marks.jwt('a request')}",
             "Cookie": f"{COOKIE}={marks['a request cookie']}",

@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
-import httpx2
 import pytest
 
 from app.request_limits import BODIES_AT_ONCE
@@ -13,7 +12,7 @@ from tests.e2e.adversary.conftest import good
 from tests.e2e.conftest import Eventually
 from tests.support import host as app
 from tests.support.client import raw_client
-from tests.support.server import PATIENCE, Server
+from tests.support.server import Server
 
 ATTEMPTS = 300
 """The default of ATTEMPTS_PER_ADDRESS."""
@@ -115,7 +114,7 @@ async def test_an_address_may_show_so_many_bad_tokens(
     """Then 429 with Retry-After, for good ones too; good ones before were not counted, and others go on."""
     user = await app.add_user(host)
     bad = forwarded(address, Authorization="Bearer a.b.c")
-    async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE, trust_env=False) as client:
+    async with server.http() as client:
 
         async def status(headers: dict[str, str], at: str = "/realtime/devices") -> Any:
             return (await client.get(at, headers=headers)).status_code

@@ -20,7 +20,7 @@ from websockets.exceptions import WebSocketException
 from tests.support import stream
 from tests.support.client import Address, Client, open_client
 from tests.support.inbox import Event, Inbox
-from tests.support.server import PATIENCE
+from tests.support.server import PATIENCE, WITHOUT_TLS
 from tests.support.service import Received
 
 OF_THE_TRANSPORT = {"seq", "redelivered", "position"}
@@ -412,7 +412,7 @@ class Syncing(App):
         if self._http is not None:
             await self._http.aclose()
         self._http = httpx2.AsyncClient(
-            base_url="http://{}:{}".format(*address), timeout=PATIENCE, trust_env=False
+            base_url="http://{}:{}".format(*address), timeout=PATIENCE, trust_env=False, verify=WITHOUT_TLS
         )
         if not self._position and not self.has_more():  # what it has of an answer it has, connected or not
             await self._ask()
