@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from app.request_limits import BODIES_AT_ONCE
-from tests.e2e.adversary.conftest import good
+from tests.e2e.adversary.conftest import Before, good
 from tests.e2e.conftest import Eventually
 from tests.support import host as app
 from tests.support.client import raw_client
@@ -49,10 +49,15 @@ async def test_a_body_is_not_waited_for_before_the_token_is_looked_at(
 
 
 async def test_bodies_of_a_user_are_kept_so_many_at_a_time(
-    server: Server, host: asyncpg.Connection, eventually: Eventually
+    server: Server, host: asyncpg.Connection, eventually: Eventually, survives: Before
 ) -> None:
     """Of each nearly all, and never its end: one more is refused, others are served, and so is he when they are gone."""
     user, other = await app.add_user(host), await app.add_user(host)
+    await survives.attack(lambda: send_bodies(server, eventually, user, other), left=BODY)
+
+
+async def send_bodies(server: Server, eventually: Eventually, user: str, other: str) -> None:
+    """As one user, more than are kept; until he is served again."""
     authorization = good(user)["Authorization"]
     head = (
         "POST /realtime/sync HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
