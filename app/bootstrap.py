@@ -135,7 +135,7 @@ class Service:
         self.bells_watch = BellsWatch(self.database)
         self.scheduler = Scheduler(self._jobs())
         turns = asyncio.Semaphore(settings.concurrent_reads)
-        archive = Archive(self.database, turns, page, overlap, self.receipts)
+        archive = Archive(self.database, turns, page, overlap, self.receipts, begun=self.tail.begun)
         self.sync = self._sync(archive)
         limits = _limits(settings)
         surroundings = Surroundings(

@@ -30,6 +30,9 @@ from app.store.reads import (
     message,
 )
 
+TAIL_BEGINS_WITHIN = 1.0
+"""Seconds that a read waits for the tail to begin, before it is taken for one that the database failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Archive:
@@ -37,7 +40,8 @@ class Archive:
 
     `overlap` is how far before a position's time rows are read again after a database restart.
     `receipts` know what has reached its user although the table does not say so yet. `settles`: reading may
-    write down that nobody need get an event any more.
+    write down that nobody need get an event any more. `begun` is set once the tail routes what is committed
+    from then on: read before that, a reader would miss what comes between. None where nobody is fed live.
     """
 
     database: Database
@@ -46,10 +50,13 @@ class Archive:
     overlap: timedelta
     receipts: Receipts
     settles: bool = True
+    begun: asyncio.Event | None = None
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[asyncpg.Connection]:
         """Wait for a turn and lend a connection for one page; raises Unavailable."""
+        if self.begun is not None and not self.begun.is_set():
+            await _until(self.begun)
         try:
             async with self.turns, self.database.driver() as connection:
                 yield connection
@@ -218,6 +225,14 @@ class CatchUp:
             again = self._sieve.again
             wanted = [one._replace(redelivered=one.id in again) for one in wanted]
         return Page(wanted, self._walk is not None and self._walk.more)
+
+
+async def _until(begun: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(TAIL_BEGINS_WITHIN):
+            await begun.wait()
+    except TimeoutError as error:
+        raise Unavailable("the tail has not read yet") from error
 
 
 def _nothing(_: Row) -> bool:

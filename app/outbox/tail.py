@@ -5,7 +5,8 @@
                             ▲  │ busy: a short pause, no lease          │ it had lapsed
                             └──┘                                        └─▶ read once more
 
-It starts at the current snapshot: what is older is each connection's own catch-up. While busy it
+It starts at the current snapshot: what is older is each connection's own catch-up, which must not be read
+before (`begun`): what is committed between the two would be nobody's. While busy it
 does not renew the lease, so bells fall silent by themselves; before it sleeps it renews and, where
 the lease had lapsed, reads once more, since writers may have been silent meanwhile. What a writer
 committed without a bell after that read is found by the next sweep.
@@ -81,6 +82,8 @@ class Tail:
         self._on_busy = on_busy
         self._wake = asyncio.Event()
         self._position: Position | None = None
+        self.begun = asyncio.Event()
+        """Set once it has a place from which it routes whatever is committed."""
         self._pass: Pass | None = None
         self._lease_renewed_at = float("-inf")
         self.read_at: float | None = None
@@ -177,8 +180,11 @@ class Tail:
             yield connection
 
         if position is None:
-            horizon = (await Walk(lend, Unseen(EVERYTHING), None, self._page).first()).horizon
-            self._position = Position(horizon.snapshot, horizon.taken_at, horizon.incarnation)
+            here = (await Walk(lend, Unseen(EVERYTHING), None, self._page).first()).horizon
+            before = Pass(here.snapshot, here.taken_at, here.snapshot, here.taken_at, here.incarnation)
+            self._position = before.end()
+            self._outlet.completed(before)
+            self.begun.set()
             return 0
         walk = Walk(
             lend, Unseen(position.seen, position.reading or EVERYTHING, position.after_id), None, self._page

@@ -204,9 +204,11 @@ class Knobs:
 
 
 class Rig:
-    """One process of the service, less HTTP and the scheduler."""
+    """One process of the service, less HTTP and the scheduler; `tail_pool` is where its tail reads instead."""
 
-    def __init__(self, url: str, knobs: Knobs, *, listen_url: str | None = None) -> None:
+    def __init__(
+        self, url: str, knobs: Knobs, *, listen_url: str | None = None, tail_pool: Pool | None = None
+    ) -> None:
         self.knobs = knobs
         self.pool = Pool(address(url), size=knobs.pool_size)
         self.hub = Hub()
@@ -216,7 +218,7 @@ class Rig:
         self.load = Load(busy_above=knobs.busy_above, busy_below=knobs.busy_below)
         overlap = timedelta(seconds=knobs.overlap)
         self.tail = Tail(
-            self.pool,
+            tail_pool or self.pool,
             self.outlet,
             timing=knobs.timing,
             load=self.load,
@@ -237,7 +239,8 @@ class Rig:
             self.pool, interval=knobs.receipts_interval, batch=knobs.receipts_batch, retry=0.05
         )
         self.registry = Registry(self.pool, self.receipts.take_over)
-        self.archive = Archive(self.pool, asyncio.Semaphore(8), knobs.page, overlap, self.receipts)
+        turns = asyncio.Semaphore(8)
+        self.archive = Archive(self.pool, turns, knobs.page, overlap, self.receipts, begun=self.tail.begun)
         self.peers: list[Peer] = []
         self._parts = [Part("receipts", self.receipts.run), Part("tail", self.tail.run)]
         if knobs.listens:
