@@ -14,7 +14,8 @@ class Message(NamedTuple):
     """An event or a sync row, ready to be sent.
 
     `id` and `xid` are the row's. `origin` is the device that uploaded a sync row, if any. `redelivered`: it
-    has been sent to this reader before, and `realtime_redeliveries` says so.
+    has been sent to this reader before, as `realtime_redeliveries` says, or a restart of the database repeats
+    it; so it may come after younger ones.
     """
 
     id: int

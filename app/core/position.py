@@ -67,6 +67,15 @@ class Position:
             return True
         return self.reading is not None and row_id <= self.after_id and self.reading.has(xid)
 
+    def had_before_restart(self, xid: int, row_id: int, created_at: datetime) -> bool:
+        """Whether the reader had a row, or had passed it, in an incarnation that has ended.
+
+        One written since can have an xid of then, but neither the time nor an id.
+        """
+        if self.seen.has(xid) and created_at <= self.taken_at:
+            return True
+        return self.reading is not None and row_id <= self.after_id and self.reading.has(xid)
+
     def covers(self, other: "Position") -> bool:
         """Whether it has every row that another has; False also where that cannot be said."""
         if self.incarnation != other.incarnation or not self.seen.covers(other.seen):

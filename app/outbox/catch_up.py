@@ -103,6 +103,7 @@ class CatchUp:
         self._walk: Walk | None = None
         self._sieve: Sieve | None = None
         self._skip: Callable[[Row], bool] = _nothing
+        self._repeats: Callable[[Row], bool] = _nothing
         # When what the read under way began with was taken; None when nothing need be told of retention.
         self._seen_at: datetime | None = None
 
@@ -195,11 +196,12 @@ class CatchUp:
         since = position.taken_at - self._archive.overlap
         found = await self._read(Unseen(position.seen, since=since), with_undelivered=with_undelivered)
         found = self._leave_out(found, _AlreadyRead(position, since).covers)
+        self._repeats = lambda row: position.had_before_restart(row[2], row[1], row[6])
         return self._begun(all_but(found), found, reason)
 
     async def _read(self, wanted: Unseen, *, with_undelivered: bool) -> Found:
         owner = Owner(self._user_id, self._takes_sync, with_undelivered, self._device_id)
-        self._skip = _nothing
+        self._skip = self._repeats = _nothing
         self._sieve = Sieve(wanted, owner, settles=self._archive.settles)
         self._walk = Walk(self._archive.lend, wanted, owner, self._archive.page, self._sieve)
         found = await self._walk.first()
@@ -220,10 +222,14 @@ class CatchUp:
         return row[1] in self._arrived
 
     def _page(self, rows: list[Row]) -> Page:
-        wanted = [message(row) for row in rows if not self._skip(row)]
+        wanted = [
+            message(row)._replace(redelivered=True) if self._repeats(row) else message(row)
+            for row in rows
+            if not self._skip(row)
+        ]
         if self._sieve is not None and self._sieve.again:
             again = self._sieve.again
-            wanted = [one._replace(redelivered=one.id in again) for one in wanted]
+            wanted = [one._replace(redelivered=True) if one.id in again else one for one in wanted]
         return Page(wanted, self._walk is not None and self._walk.more)
 
 

@@ -43,6 +43,24 @@ LATE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
+class _Overlap:
+    """What is known of the rows that are read again after a restart: `had` is where the tail was before it.
+
+    `routed` are rows that it handed over then, by id and creation time.
+    """
+
+    had: Position
+    routed: frozenset[tuple[int, float]]
+
+    def was_routed(self, row: Row) -> bool:
+        return (row[1], row[6].timestamp()) in self.routed
+
+    def was_passed(self, row: Row) -> bool:
+        """Whether it was passed over, since nobody was here for it; what came after has been sent."""
+        return self.had.had_before_restart(row[2], row[1], row[6])
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds between sweeps, of the lease (None: bells are not leased), between reads while busy.
 
@@ -85,6 +103,7 @@ class Tail:
         self.begun = asyncio.Event()
         """Set once it has a place from which it routes whatever is committed."""
         self._pass: Pass | None = None
+        self._overlap_read: _Overlap | None = None
         self._lease_renewed_at = float("-inf")
         self.read_at: float | None = None
         """When the outbox was last read to its end, on the monotonic clock."""
@@ -190,7 +209,6 @@ class Tail:
             lend, Unseen(position.seen, position.reading or EVERYTHING, position.after_id), None, self._page
         )
         found = await walk.first()
-        repeated: frozenset[tuple[int, float]] = frozenset()
         if found.horizon.incarnation != position.incarnation:
             if self._timing.ring_until is not None:
                 await bells.ring_until(connection, self._timing.ring_until)
@@ -198,7 +216,7 @@ class Tail:
             log.warning("the database restarted; reading again what was written since %s", since.isoformat())
             walk = Walk(lend, Unseen(position.seen, since=since), None, self._page)
             found = await walk.first()
-            repeated = self._recent.since(since)
+            self._overlap_read = _Overlap(position, self._recent.since(since))
             self._pass = all_but(found)
         elif self._pass is None or position.reading is None:
             # One of which nothing was routed before the connection was lost is forgotten: this read has more.
@@ -207,12 +225,12 @@ class Tail:
         self._tell_gap(position, found.facts["purged_through"] if late else None)
         rows = found.rows
         count = len(rows)
-        await self._route(connection, rows, self._pass, repeated)
+        await self._route(connection, rows, self._pass)
         while walk.more:
             rows = await walk.later()
             count += len(rows)
             self._tell_gap(position, walk.purged_through if late else None)
-            await self._route(connection, rows, self._pass, repeated)
+            await self._route(connection, rows, self._pass)
             await asyncio.sleep(0)  # a bulk insert must not keep the sockets waiting
         self._complete(self._pass)
         if position.reading is not None:
@@ -221,7 +239,7 @@ class Tail:
 
     def _complete(self, done: Pass) -> None:
         self._outlet.completed(done)
-        self._position, self._pass = done.end(), None
+        self._position, self._pass, self._overlap_read = done.end(), None, None
 
     def _tell_gap(self, position: Position, purged_through: datetime | None) -> None:
         """Tell the outlet when rows that this read should have had may have been removed before it."""
@@ -229,24 +247,22 @@ class Tail:
             log.warning("retention has removed rows before they were read; every connection begins again")
             self._outlet.overtaken()
 
-    async def _route(
-        self,
-        connection: asyncpg.Connection,
-        rows: list[Row],
-        passing: Pass,
-        repeated: frozenset[tuple[int, float]] = frozenset(),
-    ) -> None:
+    async def _route(self, connection: asyncpg.Connection, rows: list[Row], passing: Pass) -> None:
         users = self._outlet.users
         mine = [row for row in rows if row[0] == "c" or row[3] in users]
         routed: dict[str, list[Message]] = {}
+        overlap = self._overlap_read
         for row in await membership.admitted(connection, mine):
             kind, row_id, _, user_id, label, data, created_at, ref = row
-            if repeated and (row_id, created_at.timestamp()) in repeated:
+            if overlap is not None and overlap.was_routed(row):
                 continue
             if kind == "c":
                 self._outlet.obey(_command(label, user_id, ref, data))
             else:
-                routed.setdefault(user_id, []).append(reads.message(row))
+                message = reads.message(row)
+                if overlap is not None and overlap.was_passed(row):
+                    message = message._replace(redelivered=True)
+                routed.setdefault(user_id, []).append(message)
             self._recent.remember(row_id, created_at)
         for user_id, messages in routed.items():
             self._outlet.route(user_id, messages, passing)

@@ -281,9 +281,13 @@ class Rig:
         device: Device | None = None,
         mute: bool = False,
         position: str | None = None,
+        acks: bool = False,
         identity: Identity | None = None,
     ) -> Peer:
-        """Connect as a user, with a device, the parameter `position` and a token where they are given."""
+        """Connect as a user, with a device, the parameters `position` and `ack`, and a token where given.
+
+        Whoever says that it acknowledges is not made to: let it be `mute`.
+        """
         peer = Peer(mute=mute)
         surroundings = Surroundings(
             archive=self.archive,
@@ -294,7 +298,7 @@ class Rig:
             routed=lambda: self.hub.routed,
             on_gone=self.hub.remove,
         )
-        wishes = Wishes.parse(position)
+        wishes = Wishes.parse(position, acks=acks)
         peer.connection = Connection(
             len(self.peers) + 1, user_id, device, peer, surroundings, wishes, identity
         )

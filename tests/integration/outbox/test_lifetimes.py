@@ -101,6 +101,10 @@ def scores_of(peer: Peer) -> list[int]:
     return [one.data["mood_score"] for one in peer.received]
 
 
+def scores_and_whether_again(peer: Peer) -> list[tuple[int, bool]]:
+    return [(one.data["mood_score"], one.body["redelivered"]) for one in peer.received]
+
+
 @asynccontextmanager
 async def archive_on(database: Database) -> AsyncIterator[Archive]:
     """An archive of another process."""
@@ -232,6 +236,54 @@ async def test_those_who_stay_through_restarts_miss_nothing_and_get_nothing_twic
     lives.add(rig.outlet.done.incarnation)  # type: ignore[union-attr]
     assert len(lives) == 5, "a restart went unnoticed"
     await until(lambda: rig.listener.failure is None and rig.tail.failure is None)
+
+
+async def test_what_a_restart_repeats_after_younger_rows_says_so(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """Rows that the tail passed over, since their user was not here yet, are handed to who came since."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, timing=FAST)
+    host = await database.connect()
+    for score in (1, 2):
+        await log_mood(host, "u", score)
+    await rig.caught_up()
+    peer = rig.connect("u", acks=True, mute=True)
+    await log_mood(host, "u", 3)
+    await rig.settled()
+    await kill_all(cluster, database)
+    host = await database.connect()
+    await log_mood(host, "u", 4)
+    await rig.settled()
+    assert scores_and_whether_again(peer) == [
+        *[(1, False), (2, False), (3, False)],
+        *[(1, True), (2, True), (4, False)],
+    ]
+
+
+async def test_what_a_position_of_before_a_restart_has_says_so_when_it_is_read_again(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """A read over several pages; what the reader had not got is new to it."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, timing=FAST, page=PageSize(rows=2))
+    host = await database.connect()
+    peer = rig.connect("u", position="")
+    for score in (1, 2, 3):
+        await log_mood(host, "u", score)
+    await rig.settled()
+    position = peer.received[-2].body["position"]
+    peer.leave()
+    await rig.recorded()
+    await kill_all(cluster, database)
+    host = await database.connect()
+    await log_mood(host, "u", 4)
+    await rig.caught_up()
+    returned = rig.connect("u", position=position, acks=True, mute=True)
+    await rig.settled(returned)
+    assert scores_and_whether_again(returned) == [(1, True), (2, True), (3, False), (4, False)]
 
 
 async def test_a_device_that_returns_after_a_restart_gets_what_it_missed_and_no_more_than_the_overlap(
