@@ -85,6 +85,8 @@ REMEMBERED_ROWS = 100_000
 MINUTE = 60.0
 LAST_WORD = 2.0
 """Seconds that a stopping process waits for the database to take what is left."""
+LAST_ANSWERS = 0.3
+"""Seconds that requests get for their answers when the drain is done; a second later they are cut off."""
 RING_UNTIL = {Bells.ALWAYS: bells.ALWAYS, Bells.LEASED: None, Bells.OFF: bells.NEVER}
 
 
@@ -95,6 +97,8 @@ class Service:
         self._settings = settings
         self._local: Any = None
         self._draining = False
+        self.leaving = asyncio.Event()
+        """Set when whoever has no answer yet is to be told to come back."""
         if settings.environment is Environment.PRODUCTION and settings.database_url is None:
             raise StartupError(
                 "DATABASE_URL is not set, and the embedded PostgreSQL is refused in production"
@@ -214,6 +218,7 @@ class Service:
         self._draining = True
         self.waiters.release()
         await leave_all(self.hub.everyone(), window=self._settings.drain_window)
+        asyncio.get_running_loop().call_later(LAST_ANSWERS, self.leaving.set)
 
     async def _database_url(self) -> URL:
         settings = self._settings

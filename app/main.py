@@ -22,6 +22,7 @@ from app.devices import endpoints as devices
 from app.gateway import sse
 from app.gateway.failures import Failures
 from app.gateway.origins import ANY, Origins
+from app.gateway.unanswered import Unanswered
 from app.http import Problem, error_answer, invalid_answer, path_of, problem
 from app.preparation import StartupError
 from app.request_limits import Limited, Unambiguous
@@ -75,7 +76,8 @@ class RealTime(FastAPI):
             await send({"type": "lifespan.startup.failed", "message": _one_line(error)})
             return
         self.service = service
-        self._limited = Limited(Failures(super().__call__, service.failures), service.request_limits)
+        endpoints = Unanswered(super().__call__, service.leaving)
+        self._limited = Limited(Failures(endpoints, service.failures), service.request_limits)
         self._shared = Unambiguous(_shared(self._serve_http, service.origins))
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -237,6 +237,31 @@ async def test_a_half_open_handshake_keeps_nobody(
         writer.transport.abort()
 
 
+async def test_who_waits_for_the_database_is_told_to_come_back(
+    house: Database, host: asyncpg.Connection, start_server: StartServer
+) -> None:
+    """A request for which somebody's lock holds the database up is answered, and nothing is logged as an error."""
+    server = start_server(house.url)
+    await server.ready()
+    device = {"user_id": await app.add_user(host), "device_token": "waits", "platform": "ios"}
+    transaction = host.transaction()
+    await transaction.start()
+    await host.execute("LOCK users_devices IN ACCESS EXCLUSIVE MODE")
+    waiting = asyncio.create_task(server.request("POST", "/realtime/devices", json=device))
+    held_up = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'users_devices'::regclass"
+    while not await host.fetchval(held_up):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.02)
+
+    server.send_signal(signal.SIGTERM)
+    await ended(server)
+    await transaction.rollback()
+
+    answer = await waiting
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert server.mishaps() == ""
+
+
 async def test_a_killed_worker_of_two_leaves_the_rest_able_to_end(
     house: Database, start_server: StartServer
 ) -> None:
