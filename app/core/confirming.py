@@ -55,6 +55,11 @@ class Confirming(ABC):
         """Whether one more row may be sent; a single one may be larger than the window."""
 
     @property
+    def unconfirmed(self) -> list[int]:
+        """Ids of the rows in flight, in order."""
+        return [message.id for message, _ in self]
+
+    @property
     def unproven(self) -> int:
         """Rows that the peer took and only time will confirm."""
         return 0

@@ -44,6 +44,10 @@ class Queue:
             self._rows = None
         return entry
 
+    def exceeds(self, count: int, size: int) -> bool:
+        """Whether there is more than so many entries, or bytes."""
+        return len(self) > count or self.size > size
+
     def clear(self) -> None:
         """Forget every entry."""
         self._rows = None

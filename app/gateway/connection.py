@@ -448,12 +448,13 @@ class Connection:
             self._surroundings.receipts.move((self._device.id, self._device.generation), position)
 
     def _end(self, reason: str) -> None:
-        for row_id in self._session.unconfirmed:
+        confirming = self._session.confirming
+        for row_id in confirming.unconfirmed:
             log.info("event %s was not confirmed on connection %s: %s", row_id, self.id, reason)
-        if self._session.unproven:
+        if confirming.unproven:
             told = "connection %s did not live on to confirm %s events: %s"
-            log.info(told, self.id, self._session.unproven, reason)
-        if (oldest := self._session.oldest_unacked) is not None:
+            log.info(told, self.id, confirming.unproven, reason)
+        if (oldest := confirming.oldest_unacked) is not None:
             self._surroundings.receipts.left_unacked(oldest.id, self.user_id, self.device_id)
         self._session.closed()
         self._disarm()

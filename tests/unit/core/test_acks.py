@@ -184,7 +184,7 @@ class TestNacks:
             session.route(rows(number, xid=50), a_pass(50, 51), 0.0)
             nack(session, number)
         assert session.in_flight == 0
-        acks = session._confirming
+        acks = session.confirming
         assert acks is not None
         assert len(acks._refused) <= LIMITS.window
         assert len(acks._old_numbers) <= LIMITS.window
@@ -267,7 +267,7 @@ class TestPatience:
         deadlines = []
         for number, now in ((1, 30.0), (2, 50.0)):
             ack(session, number, now)
-            deadlines.append(session._confirming._patience_ends())  # type: ignore[attr-defined]
+            deadlines.append(session.confirming._patience_ends())  # type: ignore[attr-defined]
         assert deadlines == [90.0, 110.0]
         assert all(a < b for a, b in pairwise(deadlines))
 
@@ -275,11 +275,11 @@ class TestPatience:
 def test_settling_others_does_not_buy_the_oldest_more_time() -> None:
     """Only what moves the front is progress; so how often anything is sent again has a bound."""
     session = connected(sent=4)
-    before = session._confirming._patience_ends()  # type: ignore[attr-defined]
+    before = session.confirming._patience_ends()  # type: ignore[attr-defined]
     nack(session, 3, 30.0)
-    assert session._confirming._patience_ends() == before  # type: ignore[attr-defined]
+    assert session.confirming._patience_ends() == before  # type: ignore[attr-defined]
     nack(session, 1, 40.0)
-    assert session._confirming._patience_ends() == 100.0  # type: ignore[attr-defined]
+    assert session.confirming._patience_ends() == 100.0  # type: ignore[attr-defined]
 
 
 def test_the_oldest_unacked_is_known_when_it_ends() -> None:
@@ -287,14 +287,14 @@ def test_the_oldest_unacked_is_known_when_it_ends() -> None:
     session = connected(sent=3)
     ack(session, 1)
     nack(session, 2)
-    oldest = session.oldest_unacked
+    oldest = session.confirming.oldest_unacked
     assert oldest is not None
     assert oldest.id == 3
     ack(session, 3)
-    assert session.oldest_unacked is None
+    assert session.confirming.oldest_unacked is None
 
 
 def test_a_session_without_acks_has_no_oldest() -> None:
     """Its attempts are not counted."""
     session = Session(LIMITS, Pace())
-    assert session.oldest_unacked is None
+    assert session.confirming.oldest_unacked is None

@@ -252,7 +252,7 @@ class TestPeersThatAreGone:
 
         assert isinstance(close, Close)
         assert close.code is CloseCode.TOOK_NOTHING
-        assert session.unconfirmed == [1, 2]
+        assert session.confirming.unconfirmed == [1, 2]
 
     def test_nothing_happens_after_the_end(self) -> None:
         """A closed session asks for nothing more."""
@@ -326,7 +326,7 @@ class TestPeersThatAnswerNothing:
         session.route(rows(1, 2, 3, 4), a_pass(50, 51), 0.0)
 
         assert kinds(session.pong(1.0)) == []
-        assert (session.in_flight, session.unproven) == (0, 4)
+        assert (session.in_flight, session.confirming.unproven) == (0, 4)
         assert kinds(session.route(rows(5, xid=51), a_pass(51, 52), 2.0)) == ["Send", "SendPing"]
         session.pong(2.5)
         confirmed = confirmations(session, until=60.9)
@@ -335,7 +335,7 @@ class TestPeersThatAnswerNothing:
 
         assert [one.events for one in confirmed] == [(1, 2, 3, 4, 5)]
         assert confirmed[0].position == a_pass(51, 52).at(5)
-        assert session.unproven == 0
+        assert session.confirming.unproven == 0
 
     def test_it_is_on_its_way_until_then(self) -> None:
         """So that a job which looks for stale rows does not send it again."""
@@ -388,7 +388,7 @@ class TestPeersThatAnswerNothing:
         session.pong(1.0)
         session.closed()
 
-        assert session.unproven == 0
+        assert session.confirming.unproven == 0
         assert session.tick(100.0) == []
         assert session.deadline() == float("inf")
 

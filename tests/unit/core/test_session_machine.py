@@ -165,7 +165,7 @@ class Delivery(RuleBasedStateMachine):
     @rule(how_many=st.integers(1, 6))
     def acknowledge(self, how_many: int) -> None:
         assert self.session is not None
-        number, oldest = list(self.outstanding)[:how_many][-1], self.session.oldest_unacked
+        number, oldest = list(self.outstanding)[:how_many][-1], self.session.confirming.oldest_unacked
         self.perform(self.session.receive(f'{{"type":"ack","seq":{number}}}', self.now))
         self.outstanding = {n: row_id for n, row_id in self.outstanding.items() if n > number}
         self.note_progress(oldest)
@@ -174,14 +174,17 @@ class Delivery(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5))
     def refuse(self, which: int) -> None:
         assert self.session is not None
-        number, oldest = list(self.outstanding)[which % len(self.outstanding)], self.session.oldest_unacked
+        number, oldest = (
+            list(self.outstanding)[which % len(self.outstanding)],
+            self.session.confirming.oldest_unacked,
+        )
         if self.outstanding[number] not in self.refused:
             self.perform(self.session.receive(f'{{"type":"nack","seq":{number}}}', self.now))
         self.note_progress(oldest)
 
     def note_progress(self, oldest: Message | None) -> None:
         """The oldest is sent again three times at most, until another is the oldest."""
-        if self.session is not None and self.session.oldest_unacked is not oldest:
+        if self.session is not None and self.session.confirming.oldest_unacked is not oldest:
             self.sent_again = 0
 
     @precondition(lambda self: self.session is not None and self.refused)
@@ -290,7 +293,7 @@ class Delivery(RuleBasedStateMachine):
                 self.send_refused_again()
             elif self.pinged:
                 self.answer_ping(0.01)
-            elif self.session is not None and (self.session.in_flight or self.session.unproven):
+            elif self.session is not None and (self.session.in_flight or self.session.confirming.unproven):
                 self.time_passes()
             else:
                 break
@@ -312,7 +315,7 @@ class SilentDelivery(Delivery):
     @invariant()
     def what_waits_for_time_is_bounded(self) -> None:
         if self.session is not None:
-            assert self.session.unproven < self.LIMITS.unproven + self.LIMITS.window
+            assert self.session.confirming.unproven < self.LIMITS.unproven + self.LIMITS.window
 
 
 TestSilentDelivery = SilentDelivery.TestCase

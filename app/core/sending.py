@@ -1,0 +1,143 @@
+"""What a session sends, in which order, and what its reader has by that.
+
+    page │ row of the tail ──▶ ready ──window has room──▶ in flight
+
+The window (`confirming.py`) bounds what is in flight. Each row sent moves the place of the reader in the pass
+that found it; when a row of another pass is sent, every row of the one before has been.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from app.core.actions import Action, Send
+from app.core.confirming import Confirming
+from app.core.messages import Message
+from app.core.position import Pass, Position
+from app.core.queue import Queue
+
+
+class Sending:
+    """Rows that are ready, and the reader's place among those that were sent.
+
+    `given`: the position that the reader came with; `tells_positions`: its client wants one with every row;
+    `device_id` and `takes_sync` say which sync rows are for it.
+    """
+
+    __slots__ = (
+        "_after_id",
+        "_confirming",
+        "_found_by",
+        "_given",
+        "_pass",
+        "_tells_positions",
+        "device_id",
+        "ready",
+        "takes_sync",
+    )
+
+    def __init__(
+        self,
+        confirming: Confirming,
+        given: Position | None,
+        *,
+        device_id: int | None,
+        takes_sync: bool,
+        tells_positions: bool,
+    ) -> None:
+        self.device_id = device_id
+        self.takes_sync = takes_sync
+        self._tells_positions = tells_positions
+        self._confirming = confirming
+        self.ready = Queue()
+        """What waits for room in the window."""
+
+        # What the reader had when it came. From its first read on: the pass under way as this reader makes it
+        # and as it was found (a live pass may begin before what the reader has), and the last row of it that
+        # was sent, None when none is left.
+        self._given = given
+        self._pass: Pass | None = None
+        self._found_by: Pass | None = None
+        self._after_id: int | None = None
+
+    @property
+    def position(self) -> Position | None:
+        """What the reader has been sent; before its first read what it came with, if anything."""
+        if self._pass is None:
+            return self._given
+        return self._pass.end() if self._after_id is None else self._pass.at(self._after_id)
+
+    def level_with(self, routed: Pass | None) -> Position | None:
+        """What the reader has by the last pass routed whole, when nothing waits; None if it has more."""
+        if self._pass is None or routed is None or routed.incarnation != self._pass.incarnation:
+            return None
+        return routed.end() if routed.reading.covers(self._pass.reading) else None
+
+    def begin_pass(self, first: Pass, *, partial: bool) -> None:
+        """Go over to the pass that a read makes; `partial`: it is the rest of the one under way."""
+        position = self.position
+        self._after_id = position.after_id if partial and position is not None else 0
+        if partial and self._pass is not None:
+            first = replace(first, kept=self._pass.kept)
+        self._pass = self._found_by = first
+
+    def end_pass(self) -> None:
+        """Note that every row of the pass has been sent."""
+        self._after_id = None
+
+    def is_mine(self, message: Message) -> bool:
+        """Whether a row of its user is for this reader."""
+        return not message.is_sync or (self.takes_sync and message.origin != self.device_id)
+
+    def add_page(self, messages: Iterable[Message]) -> None:
+        """Make rows of the pass under way ready, as they were read."""
+        for message in messages:
+            if self.is_mine(message):
+                self.ready.add(message, self._pass)
+
+    def add_again(self, message: Message) -> None:
+        """Make a row ready that was sent before; it has no place of its own."""
+        self.ready.add(message._replace(redelivered=True), None)
+
+    def add_routed(self, messages: Iterable[Message], found_by: Pass) -> None:
+        """Make those rows ready that the tail found and the reader has not got."""
+        # Xids say something only within one incarnation; after a restart a row too many is allowed.
+        before = self._pass
+        if before is not None and before.incarnation != found_by.incarnation:
+            before = None
+        for message in messages:
+            if not self.is_mine(message):
+                continue
+            if before is None or not before.had(message.xid, message.id, self._after_id):
+                self.ready.add(message, found_by)
+
+    def send(self, actions: list[Action], now: float) -> bool:
+        """Send what the window takes; whether it has room for more."""
+        while self._confirming.has_room:
+            if not self.ready:
+                return True
+            message, found_by = self.ready.take()
+            if found_by is not None:
+                if found_by is not self._found_by:
+                    self._found_by, self._pass = found_by, self._own(found_by)
+                self._after_id = message.id
+            number = self._confirming.add(message, self._pass if found_by is not None else None, now)
+            position = self.position if self._tells_positions else None
+            actions.append(Send(message, position, number, again=message.redelivered))
+        return False
+
+    def send_again(self, now: float) -> list[Action]:
+        """Send the oldest row in flight once more, where it may be."""
+        if (sending := self._confirming.send_again(now)) is None:
+            return []
+        message, number = sending
+        return [Send(message, self.position if self._tells_positions else None, number, again=True)]
+
+    def _own(self, found_by: Pass) -> Pass:
+        """The pass as this reader makes it: from what it has already, if that is more."""
+        # Live, a new pass begins when every row of the one before has been sent.
+        before = self._pass
+        if before is None or before.incarnation != found_by.incarnation:
+            return found_by
+        if found_by.seen.covers(before.reading):
+            return found_by
+        return replace(found_by, seen=before.reading, seen_at=before.reading_at)
