@@ -1,9 +1,11 @@
-"""The shell of a session: performs what it decides on a socket, a reader and the receipts."""
+"""The shell of a session: performs what it decides on a socket and the receipts.
+
+What is rare or long is elsewhere: the first message (`greeting.py`), reads (`reading.py`), the client's token
+(`login.py`), where positions go (`positions.py`). Of these only the last has a part in each message.
+"""
 
 import asyncio
 import logging
-import random
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,23 +28,21 @@ from app.core.actions import (
 )
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits, Pace
-from app.core.identity import Denied, Identity, NotAllowed
+from app.core.identity import Identity
 from app.core.messages import Message
-from app.core.position import Lost, Pass, Position
-from app.core.reads import Begun, Interrupted, Unavailable, UserErased
+from app.core.position import Pass
 from app.core.session import Phase, Session
-from app.core.token import encode
 from app.core.wishes import NOTHING, Wishes
+from app.gateway.greeting import Greeting
+from app.gateway.login import Login
 from app.gateway.ports import Archive, Device, Doorkeeper, Receipts
+from app.gateway.positions import Positions
+from app.gateway.reading import Reading
 from app.gateway.socket import Socket
 from app.gateway.wheel import Wheel
 
 log = logging.getLogger(__name__)
 
-REVOKED = "this token was revoked; log in again"
-RETRY_READ = 0.5
-"""Seconds after which a read is tried again while the database is away, times 0.5 to 1.5."""
-CANNOT_LOOK = inbound.Rejected("unavailable", "The token cannot be looked at just now; send it again.")
 STORE_IDLE_POSITION = timedelta(minutes=10)
 """How old the stored position of a device may get while nothing is written for it."""
 
@@ -67,21 +67,17 @@ class Connection:
     __slots__ = (
         "_device",
         "_due",
-        "_expiry_told",
-        "_identity",
-        "_knows_of_gap",
+        "_greeting",
+        "_login",
         "_loop",
-        "_reader",
+        "_positions",
+        "_read_task",
+        "_reading",
         "_renewal",
-        "_said_connected",
         "_session",
         "_slot",
         "_socket",
-        "_stored_at",
         "_surroundings",
-        "_task",
-        "_tells_positions",
-        "_wishes",
         "id",
         "user_id",
     )
@@ -102,31 +98,40 @@ class Connection:
         self._socket = socket
         self._surroundings = surroundings
         self._loop = asyncio.get_running_loop()
+        heartbeat = surroundings.limits.heartbeat_interval
+        self._greeting = greeting = Greeting(user_id, wishes, socket, heartbeat=heartbeat)
+        self._login = login = (
+            None if identity is None else Login(number, identity, surroundings.doorkeeper, greeting, socket)
+        )
         takes_sync = device is not None and device.takes_sync
-        self._wishes = wishes
-        self._tells_positions = wishes.positions or socket.beside is not None
-        self._said_connected = False
-        self._knows_of_gap = False
-        self._identity = identity
-        self._expiry_told = True
         self._session = Session(
             surroundings.limits,
             surroundings.pace,
             position=wishes.position or (device.position if device else None),
             device_id=device.id if device else None,
             takes_sync=takes_sync,
-            tells_positions=self._tells_positions,
+            tells_positions=greeting.tells_positions,
             is_proven=wishes.position is not None,
             acks=wishes.acks,
-            expires_at=None if identity is None else self._when(identity.expires_at),
+            expires_at=None if login is None else login.ends_at(),
         )
         routed = surroundings.routed()
         floor = None if routed is None else routed.end()
-        self._reader = surroundings.archive.reader(
+        reader = surroundings.archive.reader(
             user_id, takes_sync=takes_sync, device_id=self.device_id, floor=floor
         )
-        self._stored_at: datetime | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._reading = Reading(
+            number, user_id, self._session, reader, surroundings.receipts, greeting, login
+        )
+        self._positions = Positions(
+            self._session,
+            surroundings.routed,
+            surroundings.receipts,
+            device,
+            socket.beside,
+            in_messages=wishes.positions,
+        )
+        self._read_task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._due = float("inf")
         self._slot: int | None = None
@@ -156,7 +161,7 @@ class Connection:
 
         True where the time is not known, or nobody had a token.
         """
-        return self._identity is None or revoked_before is None or self._identity.is_revoked(revoked_before)
+        return self._login is None or revoked_before is None or self._login.is_revoked(revoked_before)
 
     # ---- what others tell it
 
@@ -165,9 +170,7 @@ class Connection:
 
         A client that asked for more is told more with that, which only the first read knows.
         """
-        if not self._tells_positions and not self._wishes.acks:
-            self._socket.send(messages.connected(self.user_id, datetime.now(UTC)))
-            self._said_connected = True
+        self._greeting.say_at_once()
         self._perform(self._session.open(self._loop.time()))
 
     def route(self, rows: Iterable[Message], found_by: Pass) -> None:
@@ -184,7 +187,7 @@ class Connection:
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Close it from our side."""
-        self._store_idle_position(timedelta(0))
+        self._positions.store_idle(timedelta(0))
         self._perform(self._session.close(code, reason))
 
     def hasten(self) -> None:
@@ -193,7 +196,7 @@ class Connection:
 
     def leave(self, after_ms: int) -> None:
         """Tell the client that it is closed in so many milliseconds, and to come back then."""
-        if self._said_connected:  # which comes first, always
+        if self._greeting.is_said:  # which comes first, always
             self._socket.send(messages.reconnect(after_ms))
 
     def abandon(self) -> None:
@@ -217,7 +220,7 @@ class Connection:
     def on_pong(self) -> None:
         """Take the answer to the last ping."""
         self._perform(self._session.pong(self._loop.time()))
-        self._store_idle_position(STORE_IDLE_POSITION)
+        self._positions.store_idle(STORE_IDLE_POSITION)
 
     def on_time(self) -> None:
         """Look at what time has brought."""
@@ -229,7 +232,7 @@ class Connection:
 
     def on_closed(self, code: int | None) -> None:
         """Let go of everything; what was in flight stays undelivered."""
-        self._store_idle_position(timedelta(0))
+        self._positions.store_idle(timedelta(0))
         self._end(f"closed with {code}" if code is not None else "dropped")
 
     # ---- performing
@@ -245,7 +248,7 @@ class Connection:
                 case Confirmed() | Refused():
                     self._note(action)
                 case StartRead() | NextPage():
-                    self._task = self._loop.create_task(self._read(action))
+                    self._read_task = self._loop.create_task(self._read(action))
                 case Answer():
                     self._answer()
                 case Authenticate() | Authenticated() | ExpiresSoon():
@@ -262,7 +265,7 @@ class Connection:
         if sending.number is not None:
             body = messages.with_number(body, sending.number, redelivered=sending.again)
         if sending.position is not None:
-            body = self._placed(body, sending.position)
+            body = self._positions.placed(body, sending.position)
         self._socket.send(body)
 
     def _note(self, confirmed: Confirmed | Refused) -> None:
@@ -277,152 +280,35 @@ class Connection:
         receipts.settle(confirmed.redelivered, self.device_id)
 
     async def _read(self, step: StartRead | NextPage) -> None:
-        """Read until there is a page to hand over, however long the database is away."""
-        session, reader = self._session, self._reader
-        try:
-            while True:
-                try:
-                    if isinstance(step, StartRead):
-                        begun = await reader.start(step.position, with_undelivered=step.with_undelivered)
-                        if self._identity is not None and self._identity.is_revoked(begun.revoked_before):
-                            # Since it was let in, and before the hub knew it.
-                            raise NotAllowed(REVOKED)
-                        session.begin_read(begun.first, partial=begun.partial)
-                        await self._mark_proven(begun)
-                        lost = begun.lost if self._said_connected else None
-                        self._say_resumed(begun)
-                        self._tell_expiry()
-                        page = begun.page
-                    else:
-                        page = await reader.next_page()
-                        lost = page.lost
-                    break
-                except Unavailable:
-                    await asyncio.sleep(RETRY_READ * random.uniform(0.5, 1.5))  # noqa: S311
-            if lost is Lost.RETENTION and self._tells_positions and not self._knows_of_gap:
-                # Only `connected` can tell it; the next one does.
-                actions = session.close(CloseCode.RESTART, "rows were removed before you got them; reconnect")
-            else:
-                actions = session.page(page.messages, more=page.more, now=self._loop.time())
-        except Interrupted:
-            actions = session.interrupt(self._loop.time())
-        except NotAllowed as denied:
-            actions = session.close(CloseCode.NOT_ALLOWED, denied.message)
-        except UserErased:
-            actions = session.close(CloseCode.NOT_ALLOWED, "this user was deleted")
-        except Exception:
-            log.exception("connection %s cannot catch up", self.id)
-            actions = session.close(CloseCode.INTERNAL_ERROR, "internal error")
+        actions = await self._reading.perform(step)
+        # Idle, it keeps no finished task, which is half a kilobyte.
+        self._read_task = None
+        if self._login is not None:
+            self._login.tell_what_waits()
         self._perform(actions)
-
-    async def _mark_proven(self, begun: Begun) -> None:
-        """What the client's own position covers has reached the user, confirmed before or not.
-
-        Only within one incarnation: after a crash its xids can be those of rows that it never got.
-        """
-        own = self._wishes.position
-        if own is None or begun.lost is not None or self._said_connected:
-            return
-        if own.incarnation == begun.first.incarnation:
-            events, sync_rows = await self._reader.proven(own)
-            self._surroundings.receipts.add(self.user_id, events, sync_rows)
-
-    def _say_resumed(self, begun: Begun) -> None:
-        position = self._session.position
-        if self._said_connected or position is None:
-            return
-        self._said_connected = True
-        wishes, lost = self._wishes, begun.lost
-        exact = lost is None and not wishes.malformed
-        reason = None if exact else Lost.MALFORMED if wishes.malformed else lost
-        self._knows_of_gap = not exact
-        own = exact and wishes.position is not None
-        # The client's own covers no more than what it has been sent, and so does where this read begins.
-        token = wishes.token if own else encode(position)
-        if self._socket.beside is not None:
-            self._socket.beside.position(token)
-        now = datetime.now(UTC)
-        asked_for_positions = wishes.positions or bool(wishes.token)
-        if not asked_for_positions and not wishes.acks:
-            self._socket.send(messages.connected(self.user_id, now))
-            return
-        self._socket.send(
-            messages.connected_for_more(
-                self.user_id,
-                now,
-                epoch=begun.first.incarnation.life,
-                heartbeat_ms=int(self._surroundings.limits.heartbeat_interval * 1000),
-                resumption=messages.Resumption(token, exact, reason) if asked_for_positions else None,
-            )
-        )
 
     def _see_to_token(self, action: Authenticate | Authenticated | ExpiresSoon) -> None:
-        match action:
-            case Authenticate(token):
-                self._renewal = self._loop.create_task(self._authenticate(token))
-            case Authenticated(expires_in):
-                self._socket.send(messages.authenticated(self.user_id, expires_in, datetime.now(UTC)))
-            case ExpiresSoon():
-                self._expiry_told = False
-                self._tell_expiry()
+        if self._login is None:
+            return  # which a session without a token does not ask for
+        if isinstance(action, Authenticate):
+            self._renewal = self._loop.create_task(self._renew(self._login, action.token))
+        else:
+            self._login.tell_of(action)
 
-    def _tell_expiry(self) -> None:
-        """Tell that the token expires soon, once `connected` was said, which comes first."""
-        if not self._said_connected or self._expiry_told or self._identity is None:
-            return
-        self._expiry_told = True
-        self._socket.send(messages.token_expiring(self._identity.expires_at - time.time()))
-
-    async def _authenticate(self, token: str) -> None:
-        """Look at the client's new token."""
-        identity, doorkeeper = self._identity, self._surroundings.doorkeeper
-        session = self._session
-        try:
-            if identity is None or doorkeeper is None:
-                actions = session.not_renewed(inbound.NO_AUTH, self._loop.time())
-            else:
-                self._identity = await doorkeeper.renew(identity, token)
-                self._expiry_told = True
-                expires_at = self._when(self._identity.expires_at)
-                actions = session.renewed(expires_at, self._loop.time())
-        except NotAllowed as denied:
-            self._socket.send(messages.error(denied.code, denied.message))
-            actions = session.close(CloseCode.NOT_ALLOWED, denied.code)
-        except Denied as denied:
-            actions = session.not_renewed(inbound.Rejected(denied.code, denied.message), self._loop.time())
-        except Unavailable:
-            actions = session.not_renewed(CANNOT_LOOK, self._loop.time())
-        except Exception:
-            log.exception("connection %s cannot look at a token", self.id)
-            actions = session.close(CloseCode.INTERNAL_ERROR, "internal error")
+    async def _renew(self, login: Login, token: str) -> None:
+        actions = await login.renew(token, self._session)
+        self._renewal = None
         self._perform(actions)
 
-    def _when(self, unix_time: float) -> float:
-        """The same moment on the loop's clock."""
-        return self._loop.time() + unix_time - time.time()
-
-    def _placed(self, body: bytes, position: Position) -> bytes:
-        """The message with its position where the client wants it, or nowhere when that goes beside it."""
-        token = encode(position)
-        if self._socket.beside is not None:
-            self._socket.beside.position(token)
-        return messages.with_position(body, token) if self._wishes.positions else body
-
     def _ping(self) -> None:
-        if self._socket.beside is not None and self._said_connected:
-            position = self._session.position_told(self._surroundings.routed())
-            if position is not None:
-                self._socket.beside.position(encode(position))
+        if self._socket.beside is not None and self._greeting.is_said:
+            self._positions.tell_beside()
         self._socket.ping()
 
     def _answer(self) -> None:
-        if not self._said_connected:
+        if not self._greeting.is_said:
             return  # `connected` comes first, always
-        body = messages.pong(datetime.now(UTC))
-        if self._wishes.positions:
-            position = self._session.position_told(self._surroundings.routed())
-            body = body if position is None else messages.with_position(body, encode(position))
-        self._socket.send(body)
+        self._socket.send(self._positions.placed_now(messages.pong(datetime.now(UTC))))
 
     def _arm(self) -> None:
         due = self._session.deadline()
@@ -437,16 +323,6 @@ class Connection:
             self._surroundings.wheel.unset(self, self._slot)
         self._slot, self._due = None, float("inf")
 
-    def _store_idle_position(self, older_than: timedelta) -> None:
-        if self._device is None:
-            return
-        position = self._session.settled_position(self._surroundings.routed())
-        if position is None or position == self._session.position:
-            return
-        if self._stored_at is None or position.taken_at - self._stored_at >= older_than:
-            self._stored_at = position.taken_at
-            self._surroundings.receipts.move((self._device.id, self._device.generation), position)
-
     def _end(self, reason: str) -> None:
         confirming = self._session.confirming
         for row_id in confirming.unconfirmed:
@@ -458,8 +334,8 @@ class Connection:
             self._surroundings.receipts.left_unacked(oldest.id, self.user_id, self.device_id)
         self._session.closed()
         self._disarm()
-        for task in (self._task, self._renewal):
+        for task in (self._read_task, self._renewal):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-        self._task = self._renewal = None
+        self._read_task = self._renewal = None
         self._surroundings.on_gone(self)

@@ -1,0 +1,72 @@
+"""How a connection says `connected`, which comes first, always, and what it tells with that.
+
+A client that asked for nothing is greeted at once. One that asked for acks or positions is told whether it
+was resumed, or why not, which only its first read knows.
+"""
+
+from datetime import UTC, datetime
+
+from app.core import messages
+from app.core.position import Lost, Position
+from app.core.reads import Begun
+from app.core.token import encode
+from app.core.wishes import Wishes
+from app.gateway.socket import Socket
+
+
+class Greeting:
+    """The `connected` of one connection; `heartbeat` is how often it is pinged, in seconds."""
+
+    __slots__ = ("_heartbeat", "_knows_of_gap", "_socket", "_user_id", "is_said", "wishes")
+
+    def __init__(self, user_id: str, wishes: Wishes, socket: Socket, *, heartbeat: float) -> None:
+        self._user_id = user_id
+        self._socket = socket
+        self._heartbeat = heartbeat
+        self._knows_of_gap = False
+        self.wishes = wishes
+        self.is_said = False
+
+    @property
+    def tells_positions(self) -> bool:
+        """Whether the client gets positions, in its messages or beside them."""
+        return self.wishes.positions or self._socket.beside is not None
+
+    def say_at_once(self) -> None:
+        """Greet a client that is told nothing more; others wait for their first read."""
+        if not self.tells_positions and not self.wishes.acks:
+            self._say(messages.connected(self._user_id, datetime.now(UTC)))
+
+    def say(self, begun: Begun, position: Position) -> None:
+        """Greet with what the first read found; `position` is where it begins."""
+        wishes, lost = self.wishes, begun.lost
+        exact = lost is None and not wishes.malformed
+        reason = None if exact else Lost.MALFORMED if wishes.malformed else lost
+        self._knows_of_gap = not exact
+        own = exact and wishes.position is not None
+        # The client's own covers no more than what it has been sent, and so does where this read begins.
+        token = wishes.token if own else encode(position)
+        if self._socket.beside is not None:
+            self._socket.beside.position(token)
+        now = datetime.now(UTC)
+        asked_for_positions = wishes.positions or bool(wishes.token)
+        if not asked_for_positions and not wishes.acks:
+            self._say(messages.connected(self._user_id, now))
+            return
+        self._say(
+            messages.connected_for_more(
+                self._user_id,
+                now,
+                epoch=begun.first.incarnation.life,
+                heartbeat_ms=int(self._heartbeat * 1000),
+                resumption=messages.Resumption(token, exact, reason) if asked_for_positions else None,
+            )
+        )
+
+    def must_be_said_anew(self, lost: Lost | None) -> bool:
+        """Whether rows would be missed unawares: only `connected` can tell it, and the next one does."""
+        return lost is Lost.RETENTION and self.tells_positions and not self._knows_of_gap
+
+    def _say(self, message: bytes) -> None:
+        self.is_said = True
+        self._socket.send(message)

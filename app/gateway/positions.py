@@ -1,0 +1,70 @@
+"""Where a connection's positions go: into its messages, beside them, and into what its device has stored."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from app.core import messages
+from app.core.position import Pass, Position
+from app.core.session import Session
+from app.core.token import encode
+from app.gateway.ports import Device, Receipts
+from app.gateway.socket import Beside
+
+
+class Positions:
+    """Tells the client of one connection what it may keep, and stores what its device has while it is idle.
+
+    `beside`: where a position goes that is not part of a message; `in_messages`: its client asked for them.
+    `routed` says which pass was the last to be routed whole.
+    """
+
+    __slots__ = ("_beside", "_device", "_in_messages", "_receipts", "_routed", "_session", "_stored_at")
+
+    def __init__(
+        self,
+        session: Session,
+        routed: Callable[[], Pass | None],
+        receipts: Receipts,
+        device: Device | None,
+        beside: Beside | None,
+        *,
+        in_messages: bool,
+    ) -> None:
+        self._session = session
+        self._routed = routed
+        self._receipts = receipts
+        self._device = device
+        self._beside = beside
+        self._in_messages = in_messages
+        self._stored_at: datetime | None = None
+
+    def placed(self, body: bytes, position: Position) -> bytes:
+        """The message with its position where the client wants it, or nowhere when that goes beside it."""
+        token = encode(position)
+        if self._beside is not None:
+            self._beside.position(token)
+        return messages.with_position(body, token) if self._in_messages else body
+
+    def placed_now(self, body: bytes) -> bytes:
+        """The message with what the client has at this point of the stream, where it asked for that."""
+        position = self._session.position_told(self._routed()) if self._in_messages else None
+        return body if position is None else messages.with_position(body, encode(position))
+
+    def tell_beside(self) -> None:
+        """Tell what the client has at this point of the stream, where that can be told without a message."""
+        if self._beside is None:
+            return
+        position = self._session.position_told(self._routed())
+        if position is not None:
+            self._beside.position(encode(position))
+
+    def store_idle(self, older_than: timedelta) -> None:
+        """Store what the device has although nothing came for it, unless what is stored is not that old."""
+        if self._device is None:
+            return
+        position = self._session.settled_position(self._routed())
+        if position is None or position == self._session.position:
+            return
+        if self._stored_at is None or position.taken_at - self._stored_at >= older_than:
+            self._stored_at = position.taken_at
+            self._receipts.move((self._device.id, self._device.generation), position)

@@ -1,0 +1,104 @@
+"""The reads of a connection that catches up, performed for its session.
+
+A step goes on until there is a page to hand over, however long the database is away. What a read can find
+beside rows ends the connection: that its token was revoked, its user deleted, or that rows are gone.
+"""
+
+import asyncio
+import logging
+import random
+
+from app.core.actions import Action, NextPage, StartRead
+from app.core.close_codes import CloseCode
+from app.core.identity import NotAllowed
+from app.core.position import Lost
+from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
+from app.core.session import Session
+from app.gateway.greeting import Greeting
+from app.gateway.login import Login
+from app.gateway.ports import Reader, Receipts
+
+log = logging.getLogger(__name__)
+
+REVOKED = "this token was revoked; log in again"
+RETRY_READ = 0.5
+"""Seconds after which a read is tried again while the database is away, times 0.5 to 1.5."""
+
+
+class Reading:
+    """Reads for the session of one connection, and greets its client with what the first read finds."""
+
+    __slots__ = ("_greeting", "_login", "_number", "_reader", "_receipts", "_session", "_user_id")
+
+    def __init__(
+        self,
+        number: int,
+        user_id: str,
+        session: Session,
+        reader: Reader,
+        receipts: Receipts,
+        greeting: Greeting,
+        login: Login | None,
+    ) -> None:
+        self._number = number
+        self._user_id = user_id
+        self._session = session
+        self._reader = reader
+        self._receipts = receipts
+        self._greeting = greeting
+        self._login = login
+
+    async def perform(self, step: StartRead | NextPage) -> list[Action]:
+        """Take a step of a read; returns what the session makes of it."""
+        session, now = self._session, asyncio.get_running_loop().time
+        try:
+            page, lost = await self._page(step)
+            if self._greeting.must_be_said_anew(lost):
+                return session.close(CloseCode.RESTART, "rows were removed before you got them; reconnect")
+            return session.page(page.messages, more=page.more, now=now())
+        except Interrupted:
+            return session.interrupt(now())
+        except NotAllowed as denied:
+            return session.close(CloseCode.NOT_ALLOWED, denied.message)
+        except UserErased:
+            return session.close(CloseCode.NOT_ALLOWED, "this user was deleted")
+        except Exception:
+            log.exception("connection %s cannot catch up", self._number)
+            return session.close(CloseCode.INTERNAL_ERROR, "internal error")
+
+    async def _page(self, step: StartRead | NextPage) -> tuple[Page, Lost | None]:
+        """Read a page, and of what its client cannot have been told yet: which rows are gone."""
+        while True:
+            try:
+                if isinstance(step, StartRead):
+                    return await self._start(step)
+                page = await self._reader.next_page()
+            except Unavailable:
+                await asyncio.sleep(RETRY_READ * random.uniform(0.5, 1.5))  # noqa: S311
+            else:
+                return page, page.lost
+
+    async def _start(self, step: StartRead) -> tuple[Page, Lost | None]:
+        begun = await self._reader.start(step.position, with_undelivered=step.with_undelivered)
+        if self._login is not None and self._login.is_revoked(begun.revoked_before):
+            # Since it was let in, and before the hub knew it.
+            raise NotAllowed(REVOKED)
+        self._session.begin_read(begun.first, partial=begun.partial)
+        if self._greeting.is_said:
+            return begun.page, begun.lost
+        await self._mark_proven(begun)
+        if (position := self._session.position) is not None:
+            self._greeting.say(begun, position)
+        return begun.page, None
+
+    async def _mark_proven(self, begun: Begun) -> None:
+        """What the client's own position covers has reached the user, confirmed before or not.
+
+        Only within one incarnation: after a crash its xids can be those of rows that it never got.
+        """
+        own = self._greeting.wishes.position
+        if own is None or begun.lost is not None:
+            return
+        if own.incarnation == begun.first.incarnation:
+            events, sync_rows = await self._reader.proven(own)
+            self._receipts.add(self._user_id, events, sync_rows)
