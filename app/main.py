@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.admin import endpoints as admin
 from app.auth import endpoints as tickets
 from app.auth.caller import Callers
-from app.bootstrap import Service
+from app.bootstrap.service import Service
 from app.devices import endpoints as devices
 from app.gateway import sse
 from app.gateway.failures import Failures

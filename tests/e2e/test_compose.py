@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.bootstrap import LAST_WORD
+from app.bootstrap.service import LAST_WORD
 from app.gateway.departure import longest
 from app.gateway.uvicorn_host import HostOptions
 from app.settings import Settings

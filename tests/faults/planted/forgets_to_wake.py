@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from app import bootstrap
+from app.bootstrap import outbox
 from app.main import create_app
 from app.outbox.listener import Listener
 
@@ -19,5 +19,5 @@ class ForgetfulListener(Listener):
         self._at_a_bell()
 
 
-bootstrap.Listener = ForgetfulListener  # type: ignore[misc]
+outbox.Listener = ForgetfulListener  # type: ignore[misc]
 app = create_app()

@@ -4,7 +4,7 @@ from typing import Any
 
 import asyncpg
 
-from app import bootstrap
+from app.bootstrap import outbox
 from app.main import create_app
 from app.outbox.tail import Tail
 from app.store.reads import Row
@@ -21,5 +21,5 @@ class MarksFirst(Tail):
         await super()._route(connection, rows, *rest)
 
 
-bootstrap.Tail = MarksFirst  # type: ignore[misc]
+outbox.Tail = MarksFirst  # type: ignore[misc]
 app = create_app()

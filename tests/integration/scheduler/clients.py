@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from app.bootstrap import Service
+from app.bootstrap.service import Service
 from app.core.session import Phase
 from app.gateway.socket import EXTENSION, OpenEvents, SocketEvents
 from app.gateway.websocket import PATH

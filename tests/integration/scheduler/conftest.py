@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from app.bootstrap import Service
+from app.bootstrap.service import Service
 from app.settings import Settings
 from app.store.database import Database as Pool
 from app.store.database import address

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.bootstrap import Service
+from app.bootstrap.service import Service
 from app.outbox.receipts import Receipts
 from app.scheduler.redelivery import Redelivery
 from app.scheduler.refused import Refused
