@@ -7,9 +7,15 @@ cause is logged and it is started again: a fault must not silence a process that
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
+from app.telemetry.state import State
+
 log = logging.getLogger(__name__)
+
+TOLD_FOR = 60.0
+"""Seconds for which health tells of a fault; a part that fails at once fails again and again."""
 
 
 class Part:
@@ -17,8 +23,7 @@ class Part:
 
     def __init__(self, name: str, run: Callable[[], Awaitable[None]], *, restart_after: float = 1.0) -> None:
         self.name = name
-        self.fault: str | None = None
-        """What it last failed with by a mistake of ours, in one line; None while it runs."""
+        self._failed_at: float | None = None
         self._run = run
         self._restart_after = restart_after
         self._task: asyncio.Task[None] | None = None
@@ -27,6 +32,12 @@ class Part:
         """Begin; nothing to do when it runs."""
         if self._task is None:
             self._task = asyncio.create_task(self._keep_running(), name=self.name)
+
+    def state(self) -> State:
+        """For health: degraded after a mistake of ours; the log has the cause."""
+        if self._failed_at is None or time.monotonic() - self._failed_at > TOLD_FOR:
+            return State()
+        return State(reasons=(f"{self.name}: failed by a mistake of the service's own; see its log",))
 
     async def stop(self) -> None:
         """End, and wait until it has ended."""
@@ -39,9 +50,8 @@ class Part:
     async def _keep_running(self) -> None:
         while True:
             try:
-                self.fault = None
                 await self._run()
-            except Exception as error:
-                self.fault = f"{type(error).__name__}: {error}"
+            except Exception:
+                self._failed_at = time.monotonic()
                 log.exception("%s failed and is started again", self.name)
             await asyncio.sleep(self._restart_after)

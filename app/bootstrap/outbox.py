@@ -63,7 +63,8 @@ def tail(settings: Settings, database: Database, outlet: FanOut, pace: Pace) -> 
 def listener(settings: Settings, url: URL, wake: Callable[[], None]) -> Listener:
     """What hears bells, on an address of its own where there is one: poolers cannot listen."""
     own = settings.listen_database_url
-    return Listener(address(own.get_secret_value()) if own else url, wake)
+    own_url = address(own.get_secret_value(), name="LISTEN_DATABASE_URL") if own else None
+    return Listener(own_url or url, wake)
 
 
 def archive(settings: Settings, database: Database, written: Receipts, tail: Tail) -> Archive:

@@ -1,5 +1,6 @@
 """What this process tells of itself: of delivery and of clients in health, and in its heartbeat."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from app.gateway.elsewhere import Elsewhere
 from app.gateway.hub import Hub
 from app.gateway.origins import ANY, Origins
 from app.gateway.uvicorn_host import HostReport
+from app.lifecycle import Part
 from app.outbox.receipts import Receipts
 from app.outbox.tail import Tail
 from app.settings import Settings
@@ -47,6 +49,13 @@ def clients(origins: Origins, forwarding: Forwarding) -> State:
             "ignored_forwarding_headers": forwarding.ignored,
         }
     )
+
+
+def parts(parts: Iterable[Part]) -> State:
+    """Which loops failed lately and were started again."""
+    failing = {part.name: part.state().reasons for part in parts}
+    reasons = tuple(reason for told in failing.values() for reason in told)
+    return State({"failing": [name for name, told in failing.items() if told]}, reasons)
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,7 @@ class Service:
                 "bells": self.bells_watch.state,
                 "triggers": self.triggers_watch.state,
                 "jobs": self.scheduler.state,
+                "parts": lambda: report.parts([*self._sinks, *self._sources, *self._fetching]),
                 "authentication": lambda: choice.state(
                     self._keys, has_service_token=settings.service_token is not None
                 ),

@@ -181,7 +181,7 @@ class Session:
             return []
         sending.add_routed(messages, found_by)
         actions = self._pump(now)
-        if sending.ready.exceeds(self._limits.queue, self._limits.queue_bytes):
+        if self._is_full():
             self._fall_back()
         return actions
 
@@ -197,8 +197,8 @@ class Session:
         return self._pump(now)
 
     def redeliver(self, message: Message, now: float) -> list[Action]:
-        """Send a stale row again, out of order, unless it is on its way already."""
-        if not self._sending.is_mine(message) or self.is_on_its_way(message.id):
+        """Send a stale row again, out of order, unless it is on its way, or too much waits already."""
+        if not self._sending.is_mine(message) or self.is_on_its_way(message.id) or self._is_full():
             return []
         self._sending.add_again(message)
         return self._pump(now)
@@ -305,6 +305,9 @@ class Session:
         self._catching_up = None
         for message, found_by in ended.held():
             self._sending.add_routed((message,), found_by)
+
+    def _is_full(self) -> bool:
+        return self._sending.ready.exceeds(self._limits.queue, self._limits.queue_bytes)
 
     def _fall_back(self) -> None:
         """Go back to reading, from what was sent: the table keeps what is dropped."""

@@ -254,9 +254,10 @@ class Connection:
                 case Authenticate() | Authenticated() | ExpiresSoon():
                     self._see_to_token(action)
                 case Complain(problem):
-                    socket.send(messages.error(problem.code, problem.message))
+                    self._greeting.tell(messages.error(problem.code, problem.message))
                 case Close(code, reason):
                     self._end(reason)
+                    self._greeting.tell_held()
                     socket.close(code, reason)
         self._arm()
 

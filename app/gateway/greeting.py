@@ -13,17 +13,21 @@ from app.core.token import encode
 from app.core.wishes import Wishes
 from app.gateway.socket import Socket
 
+MOST_HELD = 32
+"""Messages that wait for `connected`: more errors than a client may cause."""
+
 
 class Greeting:
     """The `connected` of one connection; `heartbeat` is how often it is pinged, in seconds."""
 
-    __slots__ = ("_heartbeat", "_knows_of_gap", "_socket", "_user_id", "is_said", "wishes")
+    __slots__ = ("_heartbeat", "_held", "_knows_of_gap", "_socket", "_user_id", "is_said", "wishes")
 
     def __init__(self, user_id: str, wishes: Wishes, socket: Socket, *, heartbeat: float) -> None:
         self._user_id = user_id
         self._socket = socket
         self._heartbeat = heartbeat
         self._knows_of_gap = False
+        self._held: tuple[bytes, ...] = ()
         self.wishes = wishes
         self.is_said = False
 
@@ -63,6 +67,19 @@ class Greeting:
             )
         )
 
+    def tell(self, message: bytes) -> None:
+        """Send a control message, after `connected`."""
+        if self.is_said:
+            self._socket.send(message)
+        elif len(self._held) < MOST_HELD:
+            self._held = (*self._held, message)
+
+    def tell_held(self) -> None:
+        """Send what waited for `connected`: it was said, or is not going to be, since the connection ends."""
+        held, self._held = self._held, ()
+        for message in held:
+            self._socket.send(message)
+
     def must_be_said_anew(self, lost: Lost | None) -> bool:
         """Whether rows would be missed unawares: only `connected` can tell it, and the next one does."""
         return lost is Lost.RETENTION and self.tells_positions and not self._knows_of_gap
@@ -70,3 +87,4 @@ class Greeting:
     def _say(self, message: bytes) -> None:
         self.is_said = True
         self._socket.send(message)
+        self.tell_held()

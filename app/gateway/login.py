@@ -52,7 +52,7 @@ class Login:
         """Tell the client that its new token was taken, or that the one it has is about to end."""
         if isinstance(action, Authenticated):
             now, user_id = datetime.now(UTC), self._identity.user_id
-            self._socket.send(messages.authenticated(user_id, action.expires_in, now))
+            self._greeting.tell(messages.authenticated(user_id, action.expires_in, now))
         else:
             self._is_to_be_told = True
             self.tell_what_waits()
@@ -73,7 +73,7 @@ class Login:
             self._is_to_be_told = False
             return session.renewed(self.ends_at(), now())
         except NotAllowed as denied:
-            self._socket.send(messages.error(denied.code, denied.message))
+            self._greeting.tell(messages.error(denied.code, denied.message))
             return session.close(CloseCode.NOT_ALLOWED, denied.code)
         except Denied as denied:
             return session.not_renewed(inbound.Rejected(denied.code, denied.message), now())

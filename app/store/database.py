@@ -50,21 +50,21 @@ _OF_LIBPQ_ONLY = frozenset(
 """Parameters that mean something to other drivers; the server would be asked for settings of these names."""
 
 
-def address(text: str) -> URL:
-    """Read `postgresql://` or `postgresql+asyncpg://`; raises ValueError saying what is expected.
+def address(text: str, *, name: str = "DATABASE_URL") -> URL:
+    """Read `postgresql://` or `postgresql+asyncpg://`; raises ValueError saying what of `name` is expected.
 
     TLS is asked for as libpq has it (`sslmode=`) or as SQLAlchemy has it (`ssl=`).
     """
     try:
         url = make_url(text)
     except Exception as error:
-        message = "DATABASE_URL or LISTEN_DATABASE_URL is not a URL; expected postgresql://user:password@host:5432/dbname"
+        message = f"{name} is not a URL; expected postgresql://user:password@host:5432/dbname"
         raise ValueError(message) from error
     if url.drivername not in {"postgres", "postgresql", "postgresql+asyncpg"}:
-        message = f"DATABASE_URL names {url.drivername}; expected postgresql:// or postgresql+asyncpg://"
+        message = f"{name} names {url.drivername}; expected postgresql:// or postgresql+asyncpg://"
         raise ValueError(message)
     if unknown := _OF_LIBPQ_ONLY.intersection(url.query):
-        message = f"DATABASE_URL has {', '.join(sorted(unknown))}, which is not understood: leave it out"
+        message = f"{name} has {', '.join(sorted(unknown))}, which is not understood: leave it out"
         raise ValueError(message)
     if "ssl" in url.query:
         as_sslmode = {"sslmode": url.query["ssl"]} | dict(url.query)

@@ -177,8 +177,8 @@ def _few(columns: str, kind: str) -> str:
 
 
 # What the tail asks for hundreds of times a second, mostly to find a row or two: without parts that are kept,
-# sorted, bounded and joined again it takes half of the time. In no order, the head among the rows; where there
-# are more than $3, one more.
+# sorted, bounded and joined again it takes half of the time. In no order, the head among the rows; one more
+# than $3 where there are more.
 TAIL_FEW = f"""
 SELECT 'h' AS kind, 0::bigint AS id, NULL::xid8 AS xid, pg_current_snapshot()::text AS user_id,
        {_IDENTITY} AS label, NULL::text AS data, statement_timestamp() AS created_at, {_UNFIT}::bigint AS ref

@@ -325,7 +325,7 @@ class TestStartingOnWhatCannotWork:
 
     async def test_an_address_for_listening_that_is_none(self, house: Database, starting: Any) -> None:
         said = await self.complaint(starting(house.url, listen_database_url="mysql://host/db"))
-        assert said.startswith("cannot start: DATABASE_URL names mysql")
+        assert said.startswith("cannot start: LISTEN_DATABASE_URL names mysql")
 
     async def test_no_such_database(self, starting: Any, servers: Servers) -> None:
         cluster = servers.shared(max(servers.installations))

@@ -79,6 +79,18 @@ async def test_rubbish_is_told_and_the_connection_goes_on(
     assert len(error["message"]) > 10
 
 
+@pytest.mark.parametrize("asked", [{"ack": "1"}, {"position": ""}, {}], ids=["acks", "positions", "nothing"])
+async def test_connected_comes_first_however_early_a_client_talks(
+    server: Server, asked: dict[str, str]
+) -> None:
+    """What was wrong is told behind it; who asked for more waits for the first read."""
+    for _ in range(10):
+        async with raw_client(server.address) as client:
+            await client.handshake(target(user_id="ada", **asked))
+            client.say("rubbish")
+            assert [(await client.read_message())["type"] for _ in range(2)] == ["connected", "error"]
+
+
 @pytest.mark.parametrize("message", HARMLESS.values(), ids=HARMLESS.keys())
 async def test_what_is_odd_but_a_heartbeat_is_answered(
     server: Server, connect: Connect, message: str

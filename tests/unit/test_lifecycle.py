@@ -81,6 +81,6 @@ async def test_a_fault_is_told_and_the_loop_runs_again(caplog: pytest.LogCapture
         part.start()
         await asyncio.wait_for(loop.running.wait(), 10)
     assert loop.starts == 3
-    assert part.fault is None
+    assert part.state().reasons == ("part: failed by a mistake of the service's own; see its log",)
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError] * 2
     await part.stop()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.bootstrap import Service
+from app.bootstrap.service import Service
 from app.main import create_app
 
 
