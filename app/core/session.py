@@ -176,7 +176,7 @@ class Session:
             return []
         sending = self._sending
         if self._catching_up is not None:
-            mine = [message for message in messages if sending.is_mine(message)]
+            mine = (message for message in messages if sending.is_mine(message))
             self._catching_up.hold(mine, found_by, self._limits)
             return []
         sending.add_routed(messages, found_by)
