@@ -154,9 +154,10 @@ class Receipts:
                 await asyncio.sleep(self._retry)
 
     async def flush(self) -> None:
-        """Write what is left, once; what fails is kept for a replay."""
-        while self.unwritten and await self._write():
-            pass
+        """Write what is left; what fails twice, and not for a connection that had died, is for a replay."""
+        for _ in range(2):
+            while self.unwritten and await self._write():
+                pass
 
     async def _write(self) -> bool:
         """Write one batch; whether it is worth going on at once."""
