@@ -2,6 +2,8 @@
 
 AT_LEAST = 50.0
 """Rows per second below which a process is never busy, however slow its database."""
+MANY = 1000.0
+"""Rows per second from which on it waits for many rows as long as it may."""
 
 
 class Load:
@@ -25,6 +27,10 @@ class Load:
     def rate(self) -> float:
         """The smoothed rate when it was last observed, in rows per second."""
         return self._rate
+
+    def pause(self, longest: float) -> float:
+        """Seconds between two reads of a busy process: rows that come one by one are not kept waiting."""
+        return longest * min(self._rate / MANY, 1.0)
 
     def observe(self, rows: int, took: float, now: float) -> bool:
         """Count rows that a read of `took` seconds found; returns whether the process is busy."""

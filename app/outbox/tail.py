@@ -62,7 +62,7 @@ class _Overlap:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds between sweeps, of the lease (None: bells are not leased), between reads while busy.
+    """Seconds between sweeps, of the lease (None: bells are not leased), at most between reads while busy.
 
     `ring_until` is where bells that are not leased are set to again when the database restarted, in
     unix milliseconds: a crash forgets it. None leaves them.
@@ -155,7 +155,7 @@ class Tail:
             if self._load.observe(rows, now - began, now) != was_busy:
                 self._on_busy(self._load.busy)
             if self._load.busy:
-                await asyncio.sleep(self._timing.busy_pause)
+                await asyncio.sleep(self._load.pause(self._timing.busy_pause))
             elif await self._may_sleep(connection, now):
                 await self._sleep(now)
 

@@ -10,15 +10,16 @@ the conditions on xid would make the planner walk the primary key from its start
 
 XIDS_AT_ONCE = 1000
 """How many transactions of its rows a read tells."""
-FEW_ROWS = 64
-FEW_BYTES = 16_384
+FEW_ROWS = 256
+FEW_BYTES = 4096
 """How many rows are few, of up to how many bytes each: a mebibyte in all."""
 
+# The folder of a table's file is named after its database's oid, which the catalogue tells less quickly.
 _IDENTITY = """(
-               SELECT (pg_control_system()).system_identifier || '/' || d.oid || '/'
+               SELECT (pg_control_system()).system_identifier || '/'
+                      || split_part(pg_relation_filepath(i.tableoid), '/', -2) || '/'
                       || extract(epoch FROM pg_postmaster_start_time()) || '/' || i.id
-               FROM realtime_incarnation AS i, pg_database AS d
-               WHERE d.datname = current_database())"""
+               FROM realtime_incarnation AS i)"""
 _UNFIT = "(pg_is_in_recovery() OR pg_current_xact_id_if_assigned() IS NOT NULL)::int"
 _HEAD = f"""
 head AS MATERIALIZED (
@@ -167,25 +168,31 @@ _PURGED = f"json_build_object({_PURGED_THROUGH})::text"
 _PAGE_FACTS = f"json_build_object({_PURGED_THROUGH}, 'erased', realtime_user_erased($3))::text"
 
 
-def _few(columns: str, kind: str) -> str:
-    """Rows that `$1` and `$2` (as in `_unseen`) have not; data that is too long is left out."""
+def _few(columns: str, kind: str, *, in_progress: bool) -> str:
+    """Rows that `seen` ($1, with $3 where it has any `in_progress`) has not; data that is too long is left out."""
     data = "r.payload::text"
     if kind != "c":
         columns = columns.replace(data, f"CASE WHEN octet_length({data}) <= {FEW_BYTES} THEN {data} END")
     rows = f"SELECT {columns} FROM {_TABLES[kind]} AS r"
-    return f"{rows} WHERE xid >= $1 AND {_OURS} UNION ALL {rows} WHERE xid = ANY($2::xid8[]) AND {_OURS}"
+    beyond = f"{rows} WHERE xid >= $1 AND {_OURS}"
+    return f"{beyond} UNION ALL {rows} WHERE xid = ANY($3::xid8[]) AND {_OURS}" if in_progress else beyond
 
 
 # What the tail asks for hundreds of times a second, mostly to find a row or two: without parts that are kept,
 # sorted, bounded and joined again it takes half of the time. In no order, the head among the rows; one more
-# than $3 where there are more.
-TAIL_FEW = f"""
+# than $2 where there are more.
+def _tail_few(*, in_progress: bool) -> str:
+    return f"""
 SELECT 'h' AS kind, 0::bigint AS id, NULL::xid8 AS xid, pg_current_snapshot()::text AS user_id,
        {_IDENTITY} AS label, NULL::text AS data, statement_timestamp() AS created_at, {_UNFIT}::bigint AS ref
-UNION ALL {_few(_EVENT, "e")}
-UNION ALL {_few(_SYNC, "s")}
-UNION ALL {_few(_COMMAND, "c")}
-LIMIT $3 + 2"""
+UNION ALL {_few(_EVENT, "e", in_progress=in_progress)}
+UNION ALL {_few(_SYNC, "s", in_progress=in_progress)}
+UNION ALL {_few(_COMMAND, "c", in_progress=in_progress)}
+LIMIT $2 + 2"""
+
+
+TAIL_FEW = _tail_few(in_progress=False)
+TAIL_FEW_IN_PROGRESS = _tail_few(in_progress=True)
 TAIL = _first_page(_tail_parts(None), _PURGED, commands=True)
 TAIL_OVERLAP = _first_page(_tail_parts("$8"), _XIDS, commands=True)
 TAIL_IDS = _later_ids(_tail_parts(None))

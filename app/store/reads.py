@@ -92,7 +92,11 @@ async def few_unseen_by_tail(connection: asyncpg.Connection, seen: Snapshot, *, 
     None where they are not, and when the incarnation has no id yet: `unseen_by_tail` tells. Raises Unfit.
     """
     limit = min(limit, sql.FEW_ROWS)
-    rows = await _fetch(connection, sql.TAIL_FEW, seen.xmax, list(seen.in_progress), limit)
+    if seen.in_progress:
+        arguments = (seen.xmax, limit, list(seen.in_progress))
+        rows = await _fetch(connection, sql.TAIL_FEW_IN_PROGRESS, *arguments)
+    else:
+        rows = await _fetch(connection, sql.TAIL_FEW, seen.xmax, limit)
     if len(rows) > limit + 1:
         return None
     rows.sort(key=_BY_ID)

@@ -190,12 +190,13 @@ async def read_little(meter: Meter, seen: Snapshot, crowded: Snapshot) -> None:
         "USER_IDS_OVERLAP": (outbox_sql.USER_IDS_OVERLAP, ids, (*me, since), 8 * FEW + 500),
     }
     for position, more in ((seen, 0), (crowded, 16 * 4 * rows)):
-        few = (position.xmax, list(position.in_progress), outbox_sql.FEW_ROWS)
+        few = (position.xmax, outbox_sql.FEW_ROWS, list(position.in_progress))
         calls = {
             name: (statement, (*Unseen(position, now).arguments(), *bounds, *others), bound)
             for name, (statement, bounds, others, bound) in cheap.items()
         }
-        calls["TAIL_FEW"] = (outbox_sql.TAIL_FEW, few, 4 * FEW)
+        calls["TAIL_FEW"] = (outbox_sql.TAIL_FEW, few[:2], 4 * FEW)
+        calls["TAIL_FEW_IN_PROGRESS"] = (outbox_sql.TAIL_FEW_IN_PROGRESS, few, 4 * FEW)
         for name, (statement, arguments, bound) in calls.items():
             cost = await meter.explain(statement, *arguments)
             assert not cost.read_whole, f"{name} reads {set(cost.read_whole)} whole\n{cost.plan}"
