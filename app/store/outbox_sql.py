@@ -169,7 +169,7 @@ _PAGE_FACTS = f"json_build_object({_PURGED_THROUGH}, 'erased', realtime_user_era
 
 
 def _few(columns: str, kind: str, *, in_progress: bool) -> str:
-    """Rows that `seen` ($1, with $3 where it has any `in_progress`) has not; data that is too long is left out."""
+    """Rows that `seen` ($1, and $3 for what was in progress) has not; data that is too long is left out."""
     data = "r.payload::text"
     if kind != "c":
         columns = columns.replace(data, f"CASE WHEN octet_length({data}) <= {FEW_BYTES} THEN {data} END")
