@@ -134,6 +134,8 @@ class Scheduler:
             self._running[job.name] = task
             try:
                 await asyncio.wait({task})
+            except asyncio.CancelledError:
+                return  # by a loop that ends; the executor would log it as a failure
             finally:
                 del self._running[job.name]
             if task.cancelled():
