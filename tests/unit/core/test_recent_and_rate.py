@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.core.rate import AT_LEAST, Load
+import pytest
+
+from app.core.rate import AT_LEAST, MANY, Load
 from app.core.recent import Recent
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,3 +62,12 @@ def test_a_slow_machine_is_busy_with_fewer_rows() -> None:
     reading = Reading()
     assert reading.run(300, took=0.004)
     assert not reading.run(AT_LEAST / 2, took=1.0)
+
+
+def test_a_busy_process_waits_the_longer_the_more_comes() -> None:
+    """Rows that come one by one are not kept waiting for others; of very many, none waits longer."""
+    reading = Reading()
+    reading.run(MANY / 4, took=0.004)
+    assert reading.load.pause(0.01) == pytest.approx(0.0025, rel=0.01)
+    reading.run(5 * MANY, took=0.004)
+    assert reading.load.pause(0.01) == 0.01
