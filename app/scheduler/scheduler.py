@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -22,6 +23,8 @@ JITTER = 0.1
 """Share of its interval by which a run may be late, so that processes do not march in step."""
 FIRST_WITHIN = 30.0
 """Seconds within which every job has run once, however long its interval: processes may be short-lived."""
+SKIPPED_AFTER = 0.1
+"""Seconds after which a turn is repeated that came too early."""
 LEAVE_TIMEOUT = 2.0
 """Seconds that a job has to clear up after itself when the process leaves."""
 
@@ -88,6 +91,7 @@ class Scheduler:
                 id=job.name,
                 next_run_time=_first_run(job),
             )
+        clockwork.add_listener(self._on_skipped, EVENT_JOB_MAX_INSTANCES)
         clockwork.start()
         self._clockwork = clockwork
         try:
@@ -150,6 +154,11 @@ class Scheduler:
         if self._clockwork is not None:
             due = datetime.now(UTC) + timedelta(seconds=seconds)
             self._clockwork.modify_job(name, next_run_time=due)
+
+    def _on_skipped(self, skipped: JobSubmissionEvent) -> None:
+        """Repeat a turn that came while the run before was ending, and may be the only one for an hour."""
+        if skipped.job_id not in self._running:
+            self._run_after(skipped.job_id, SKIPPED_AFTER)
 
     def _note(self, name: str, error: BaseException | None, seconds: float) -> None:
         outcome = self.outcomes[name]

@@ -65,7 +65,9 @@ def fixed() -> dict[str, Any]:
     """What the limits are in the code that no setting changes."""
     persistence = redeliveries.Persistence()
     waiters = Waiters()
+    functions = (ROOT / "alembic/versions/sql/functions.sql").read_text(encoding="utf-8")
     return {
+        "`data` of an event": int(re.findall(r"IF octet_length\(payload::text\) > (\d+) THEN", functions)[0]),
         "`sent again`": acks.SENT_AGAIN_AT_MOST,
         "`nacks`": persistence.nacks,
         "`attempts`": persistence.attempts,

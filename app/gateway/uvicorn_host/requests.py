@@ -55,6 +55,8 @@ class RequestHeadLimit(_Base):
     _is_in = False
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _read: tuple[Any, ...] = ()
+    """Requests that httptools has read, in order, those answered left out when the next comes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request head."""
@@ -101,19 +103,30 @@ class RequestHeadLimit(_Base):
         if len(getattr(self, "pipeline", ())) >= MOST_WAITING:
             raise ValueError("too many requests at once")
         super().on_headers_complete()  # type: ignore[misc]
+        before = (one for one in self._read if one is not self.cycle and not one.response_complete)
+        self._read = (*before, self.cycle)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; where an answer is owed or under way, instead of that one or not at all.
 
         uvicorn would let the application answer too, and log an error when the parser refuses the second.
         """
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            if self.cycle.response_started:
-                self.transport.close()
-                return
+        if any(one.response_started for one in self._give_up()):
+            self.transport.close()
+            return
         super().send_400_response(msg)
+
+    def _give_up(self) -> list[Any]:
+        """Tell every request without a whole answer that nobody is there; uvicorn tells the last one only.
+
+        One that answers all the same would write to a connection that is gone: uvloop calls that an error.
+        """
+        read, self._read = self._read or (self.cycle,), ()
+        unanswered = [one for one in read if one is not None and not one.response_complete]
+        for one in unanswered:
+            one.disconnected = True
+            one.message_event.set()
+        return unanswered
 
     def has_sent(self) -> bool:
         """Whether something that it sent waits to be read."""
@@ -127,6 +140,7 @@ class RequestHeadLimit(_Base):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         super().connection_lost(exc)
+        self._give_up()
         self._stop_watching()
 
     def _watch_head(self) -> None:

@@ -116,6 +116,13 @@ async def test_a_job_that_failed_is_tried_again_before_its_next_turn() -> None:
         assert scheduler.outcomes["hourly"].runs - scheduler.outcomes["hourly"].failures == 1
 
 
+async def test_a_turn_that_comes_while_the_run_before_is_ending_is_not_lost() -> None:
+    """It would be skipped, and an hourly job not be tried again for an hour."""
+    job = Count(OSError("away"))
+    async with running(Job("hourly", 3600, job.run, first_after=0), retry_after=0):
+        await job.more(3)
+
+
 async def test_jobs_that_fail_for_one_reason_share_a_line_of_health() -> None:
     """With the database away every job fails alike; that is one reason and not ten."""
     one, other = Count(OSError("away")), Count(OSError("away"))
