@@ -24,7 +24,8 @@ class Begun:
 
     `partial`: it only ends the pass in which the position had been cut. `lost` says why the
     position could not be resumed exactly. `revoked_before`: tokens of this user that were issued before that
-    time, in unix seconds, are taken no longer.
+    time, in unix seconds, are taken no longer. `generation`: how often the device that reads has connected,
+    None where it is the user's no longer.
     """
 
     first: Pass
@@ -32,6 +33,7 @@ class Begun:
     partial: bool = False
     lost: Lost | None = None
     revoked_before: float | None = None
+    generation: int | None = None
 
 
 class Interrupted(Exception):  # noqa: N818 - an event of the database's life, not a mistake

@@ -121,7 +121,7 @@ class Connection:
             user_id, takes_sync=takes_sync, device_id=self.device_id, floor=floor
         )
         self._reading = Reading(
-            number, user_id, self._session, reader, surroundings.receipts, greeting, login
+            number, user_id, self._session, reader, surroundings.receipts, greeting, login, device
         )
         self._positions = Positions(
             self._session,

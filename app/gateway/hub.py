@@ -9,6 +9,7 @@ from app.core.commands import Command
 from app.core.messages import Message
 from app.core.position import Pass
 from app.gateway.connection import Connection
+from app.gateway.reading import REMOVED, REPLACED
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Hub:
                 revoked = [one for one in self.of(user_id) if one.is_revoked(command.revoked_before)]
                 self._close(revoked, CloseCode.NOT_ALLOWED, "disconnected by the host")
             case commands.DEVICE_REMOVED if device_id is not None:
-                self.close_device(user_id, device_id, CloseCode.NOT_ALLOWED, "this device was removed")
+                self.close_device(user_id, device_id, CloseCode.NOT_ALLOWED, REMOVED)
             case commands.DEVICE_REPLACED if device_id is not None and command.generation is not None:
                 self.replace_device(user_id, device_id, command.generation)
             case commands.LEFT_ROOM:
@@ -114,8 +115,7 @@ class Hub:
             for connection in self.of(user_id)
             if connection.device_id == device_id and connection.generation < generation
         ]
-        reason = "another connection of this device took over"
-        self._close(older, CloseCode.REPLACED, reason)
+        self._close(older, CloseCode.REPLACED, REPLACED)
 
     def _close(self, connections: Iterable[Connection], code: CloseCode, reason: str) -> None:
         self._tell(connections, lambda connection: connection.close(code, reason))

@@ -1,7 +1,8 @@
 """The reads of a connection that catches up, performed for its session.
 
 A step goes on until there is a page to hand over, however long the database is away. What a read can find
-beside rows ends the connection: that its token was revoked, its user deleted, or that rows are gone.
+beside rows ends the connection: that its token was revoked, its user or device deleted, its device connected
+again, or rows gone. Commands tell that too, but not to who was just being let in when they came.
 """
 
 import asyncio
@@ -16,19 +17,25 @@ from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
 from app.core.session import Session
 from app.gateway.greeting import Greeting
 from app.gateway.login import Login
-from app.gateway.ports import Reader, Receipts
+from app.gateway.ports import Device, Reader, Receipts
 
 log = logging.getLogger(__name__)
 
 REVOKED = "this token was revoked; log in again"
+REMOVED = "this device was removed"
+REPLACED = "another connection of this device took over"
 RETRY_READ = 0.5
 """Seconds after which a read is tried again while the database is away, times 0.5 to 1.5."""
+
+
+class _Replaced(Exception):  # noqa: N818 - an event of the device's life, not a mistake
+    """The device has connected again."""
 
 
 class Reading:
     """Reads for the session of one connection, and greets its client with what the first read finds."""
 
-    __slots__ = ("_greeting", "_login", "_number", "_reader", "_receipts", "_session", "_user_id")
+    __slots__ = ("_device", "_greeting", "_login", "_number", "_reader", "_receipts", "_session", "_user_id")
 
     def __init__(
         self,
@@ -39,6 +46,7 @@ class Reading:
         receipts: Receipts,
         greeting: Greeting,
         login: Login | None,
+        device: Device | None,
     ) -> None:
         self._number = number
         self._user_id = user_id
@@ -47,6 +55,7 @@ class Reading:
         self._receipts = receipts
         self._greeting = greeting
         self._login = login
+        self._device = device
 
     async def perform(self, step: StartRead | NextPage) -> list[Action]:
         """Take a step of a read; returns what the session makes of it."""
@@ -60,6 +69,8 @@ class Reading:
             return session.interrupt(now())
         except NotAllowed as denied:
             return session.close(CloseCode.NOT_ALLOWED, denied.message)
+        except _Replaced:
+            return session.close(CloseCode.REPLACED, REPLACED)
         except UserErased:
             return session.close(CloseCode.NOT_ALLOWED, "this user was deleted")
         except Exception:
@@ -80,9 +91,7 @@ class Reading:
 
     async def _start(self, step: StartRead) -> tuple[Page, Lost | None]:
         begun = await self._reader.start(step.position, with_undelivered=step.with_undelivered)
-        if self._login is not None and self._login.is_revoked(begun.revoked_before):
-            # Since it was let in, and before the hub knew it.
-            raise NotAllowed(REVOKED)
+        self._see_whether_it_may(begun)
         self._session.begin_read(begun.first, partial=begun.partial)
         if self._greeting.is_said:
             return begun.page, begun.lost
@@ -90,6 +99,17 @@ class Reading:
         if (position := self._session.position) is not None:
             self._greeting.say(begun, position)
         return begun.page, None
+
+    def _see_whether_it_may(self, begun: Begun) -> None:
+        """End what was ended since the connection was let in, and before the hub knew it."""
+        if self._login is not None and self._login.is_revoked(begun.revoked_before):
+            raise NotAllowed(REVOKED)
+        if self._device is None:
+            return
+        if begun.generation is None:
+            raise NotAllowed(REMOVED)
+        if begun.generation > self._device.generation:
+            raise _Replaced
 
     async def _mark_proven(self, begun: Begun) -> None:
         """What the client's own position covers has reached the user, confirmed before or not.

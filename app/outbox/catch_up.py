@@ -211,7 +211,9 @@ class CatchUp:
 
     def _begun(self, first: Pass, found: Found, reason: Lost | None, *, partial: bool = False) -> Begun:
         self._seen_at = None if reason is Lost.RETENTION else first.seen_at
-        return Begun(first, self._page(found.rows), partial, reason, found.facts["revoked_before"])
+        generation = (found.facts["generations"] or {}).get(str(self._device_id))
+        page = self._page(found.rows)
+        return Begun(first, page, partial, reason, found.facts["revoked_before"], generation)
 
     def _leave_out(self, found: Found, skip: Callable[[Row], bool]) -> Found:
         """Pass over some rows of the read, on this page and on those that follow."""

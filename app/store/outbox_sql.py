@@ -156,6 +156,7 @@ _PURGED_THROUGH = """
 _USER_FACTS = f"""json_build_object(
     'erased', realtime_user_erased($8), {_PURGED_THROUGH},
     'revoked_before', {revoked_before("$8")},
+    'generations', (SELECT json_object_agg(d.id, d.generation) FROM users_devices AS d WHERE d.user_id = $8),
     'tried', EXISTS (SELECT FROM realtime_redeliveries WHERE user_id = $8)
              OR EXISTS (SELECT FROM realtime_dead_letters WHERE user_id = $8),
     'ancestors', (SELECT json_agg(system_identifier) FROM realtime_ancestors),

@@ -44,6 +44,31 @@ async def test_who_slipped_past_the_door_gets_nothing(
     assert (slipped.ids, nameless.ids, len(newer.ids)) == ([], [], 1)
 
 
+async def test_a_device_that_slipped_past_what_replaced_or_removed_it_gets_nothing(
+    database: Database, host: asyncpg.Connection, start_rig: StartRig
+) -> None:
+    """It had its generation, and was known to the hub after the tail had passed what ended it."""
+    user = await add_user(host)
+    for token in ("replaced", "removed"):
+        await host.execute(
+            "INSERT INTO users_devices (user_id, device_token, platform) VALUES ($1, $2, 'ios')", user, token
+        )
+    rig = await start_rig(database.url)
+    older = await rig.registry.connect(user, "replaced")
+    newest = await rig.registry.connect(user, "replaced")
+    gone = await rig.registry.connect(user, "removed")
+    await host.execute("DELETE FROM users_devices WHERE device_token = 'removed'")
+    await log_mood(host, user)
+    await rig.caught_up()
+
+    peers = [rig.connect(user, device=device) for device in (older, newest, gone)]
+    await until(lambda: peers[0].close_code is not None and peers[2].close_code is not None)
+    await rig.settled(peers[1])
+
+    assert [peer.close_code for peer in peers] == [4409, None, 4403]
+    assert [len(peer.ids) for peer in peers] == [0, 1, 0]
+
+
 async def test_who_came_back_with_a_newer_token_before_the_command_was_heard_stays(
     database: Database, host: asyncpg.Connection, start_rig: StartRig
 ) -> None:
