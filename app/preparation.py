@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 import asyncpg
+from asyncpg.exceptions import ClientConfigurationError
 
 from app.store import bells, inspection, reads
 from app.store.database import UNREACHABLE, Database
@@ -26,6 +27,7 @@ NEEDS_HELP = (
     asyncpg.InvalidPasswordError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
+    ClientConfigurationError,
 )
 """What no waiting mends."""
 

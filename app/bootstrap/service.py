@@ -144,8 +144,10 @@ class Service:
         """Let every connection go gently, one after the other; see `leave_all`."""
         self._draining = True
         self.waiters.release()
-        await leave_all(self.hub.everyone(), window=self._settings.drain_window)
-        asyncio.get_running_loop().call_later(LAST_ANSWERS, self.leaving.set)
+        try:
+            await leave_all(self.hub.everyone(), window=self._settings.drain_window)
+        finally:  # also when the server has no time left for it
+            asyncio.get_running_loop().call_later(LAST_ANSWERS, self.leaving.set)
 
     def _start_parts(self, findings: Findings) -> None:
         self.triggers_watch.note(findings.triggers)

@@ -59,7 +59,7 @@ class NextPage:
 class Confirmed(NamedTuple):
     """These rows have reached the user; `position` is what the reader has now, if it moved.
 
-    `redelivered` are those among them that were marked as to be sent again.
+    `redelivered` are those among them that were marked as sent again.
     """
 
     events: tuple[int, ...]

@@ -66,10 +66,11 @@ def address(text: str, *, name: str = "DATABASE_URL") -> URL:
     if unknown := _OF_LIBPQ_ONLY.intersection(url.query):
         message = f"{name} has {', '.join(sorted(unknown))}, which is not understood: leave it out"
         raise ValueError(message)
-    if "ssl" in url.query:
-        as_sslmode = {"sslmode": url.query["ssl"]} | dict(url.query)
-        url = url.set(query={name: value for name, value in as_sslmode.items() if name != "ssl"})
-    return url.set(drivername="postgresql+asyncpg")
+    # Of what is said several times, as SQLAlchemy has several hosts, the driver would know the last one only.
+    query = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
+    if "ssl" in query:
+        query = {"sslmode": query.pop("ssl")} | query
+    return url.set(drivername="postgresql+asyncpg", query=query)
 
 
 def dsn(url: URL) -> str:

@@ -109,7 +109,7 @@ WITH readers AS MATERIALIZED (
                 SELECT r.id, r.event_id FROM realtime_redeliveries AS r
                 WHERE r.user_id = reader.user_id AND r.device_id IS NOT DISTINCT FROM reader.device_id
                   AND r.next_attempt_at <= clock_timestamp()
-                ORDER BY r.id LIMIT $3
+                ORDER BY r.id LIMIT least($3, 32)  -- the size of each is asked for
             ) AS first
             LEFT JOIN realtime_events AS e ON e.id = first.event_id
             LEFT JOIN sync_queue AS s ON s.id = first.event_id

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from app.lifecycle import Part
 from app.outbox.listener import Listener
+from app.preparation import Preparation, StartupError
 from app.store.database import Database as Pool
 from app.store.database import address, dsn
 from tests.integration.outbox.proxy import proxy_to
@@ -50,6 +52,26 @@ async def test_tls_that_is_asked_for_is_insisted_on_by_everybody(database: Datab
             assert "SSL" in str(listener.failure)
         with pytest.raises(ConnectionError, match="SSL"):
             await asyncpg.connect(dsn(address(url)))
+
+
+async def test_all_of_several_hosts_are_tried(database: Database) -> None:
+    """Written once or several times; the first of these is none."""
+    folder = database.url.partition("host=")[2]
+    for hosts in (f"host=/nowhere,{folder}", f"host=/nowhere&host={folder}"):
+        assert await ask(database.url.replace(f"host={folder}", hosts), "SELECT 1") == 1
+
+
+@pytest.mark.parametrize("tls", ["sslmode=verify-full", "ssl=true"])
+async def test_tls_that_cannot_be_had_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tls: str
+) -> None:
+    """No waiting brings the certificate of an authority, nor a mode that there is not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pool = Pool(address(f"postgresql://nobody@127.0.0.1/none?{tls}"), size=1)
+    preparation = Preparation(pool, ring_until=None, embedded=False, then=lambda _: None)
+    with pytest.raises(StartupError, match=r"root certificate|sslmode"):
+        await preparation.attempt()
+    await pool.close()
 
 
 @pytest.mark.parametrize("plain", ["sslmode=disable", "ssl=disable"])

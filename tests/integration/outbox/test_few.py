@@ -1,0 +1,53 @@
+"""The read for few rows and the one for many find the same."""
+
+import asyncpg
+import pytest
+
+from app.core.snapshot import Snapshot
+from app.store import outbox_sql, reads
+from app.store.reads import Unseen
+from tests.support.host import add_user, log_mood, publish
+
+pytestmark = pytest.mark.every_major
+
+
+@pytest.mark.parametrize("in_progress", [False, True])
+async def test_few_rows_are_those_of_the_read_for_many(host: asyncpg.Connection, in_progress: bool) -> None:
+    """Of all three tables, in order; one more than there may be, and it is a matter for the other read."""
+    user = await add_user(host)
+    seen = Snapshot.parse(await host.fetchval("SELECT pg_current_snapshot()::text"))
+    await host.execute(
+        "INSERT INTO sync_queue (user_id, action_type, payload) VALUES ($1, 'refresh', '{}')", user
+    )
+    await log_mood(host, user)
+    await host.execute("SELECT realtime_disconnect($1)", user)
+    await log_mood(host, user)
+    await reads.create_incarnation(host)
+    if in_progress:  # as a reader would have it to whom all of these had not been committed
+        here = Snapshot.parse(await host.fetchval("SELECT pg_current_snapshot()::text"))
+        seen = Snapshot(here.xmax, frozenset(range(seen.xmax, here.xmax)))
+
+    few = await reads.few_unseen_by_tail(host, seen, limit=4)
+    many = await reads.unseen_by_tail(host, Unseen(seen), limit=5, limit_bytes=1 << 20)
+
+    assert few is not None
+    assert many is not None
+    assert [row[0] for row in few.rows] == ["s", "e", "c", "e"]
+    assert [tuple(row) for row in few.rows] == [tuple(row) for row in many.rows]
+    assert few.horizon.snapshot == many.horizon.snapshot
+    assert few.horizon.incarnation == many.horizon.incarnation
+    assert await reads.few_unseen_by_tail(host, seen, limit=3) is None
+
+
+async def test_a_row_that_is_large_is_not_among_the_few(host: asyncpg.Connection) -> None:
+    """Its data would be left out."""
+    user = await add_user(host)
+    seen = Snapshot.parse(await host.fetchval("SELECT pg_current_snapshot()::text"))
+    await reads.create_incarnation(host)
+    await publish(host, user, "small", text="x" * (outbox_sql.FEW_BYTES - 100))
+    small = await reads.few_unseen_by_tail(host, seen, limit=4)
+    await publish(host, user, "large", text="x" * outbox_sql.FEW_BYTES)
+
+    assert small is not None
+    assert len(small.rows) == 1
+    assert await reads.few_unseen_by_tail(host, seen, limit=4) is None
