@@ -88,25 +88,27 @@ class Flight(Confirming):
     @property
     def has_room(self) -> bool:
         """Whether one more row may be sent; a single one may be larger than the window."""
-        count = len(self._entries)
-        return count == 0 or (count < self._window and self._entries.size < self._limits.window_bytes)
+        entries = self._entries
+        count = entries.count
+        return not count or (count < self._window and entries.size < self._limits.window_bytes)
 
     def should_ask(self, now: float) -> bool:
         """Whether to ask along with what has just been sent, and not when the time comes.
 
         One more write costs as much as all else that a row asks of a connection.
         """
-        if self._asked_at is not None or not self._entries:
+        entries = self._entries
+        if self._asked_at is not None or not entries.count:
             return False
         if now - self._asked_last_at >= self._pace.confirm_after:
             return True
-        half_full = 2 * len(self._entries) >= self._window
-        return half_full or 2 * self._entries.size >= self._limits.window_bytes
+        half_full = 2 * entries.count >= self._window
+        return half_full or 2 * entries.size >= self._limits.window_bytes
 
     @property
     def may_ask(self) -> bool:
         """Whether there is something to ask for and no ping outstanding."""
-        return self._asked_at is None and len(self._entries) > 0
+        return self._asked_at is None and self._entries.count > 0
 
     @property
     def is_asking(self) -> bool:
@@ -119,14 +121,14 @@ class Flight(Confirming):
 
     def add(self, message: Message, found_by: Pass | None, now: float) -> None:
         """Note that a row is sent."""
-        if not self._entries:
+        if not self._entries.count:
             self._unconfirmed_since = self._progress_at = now
         self._entries.add(message, found_by)
 
     def ask(self, now: float) -> None:
         """Note that a ping is sent; it covers everything in flight."""
         self._asked_at = self._asked_last_at = now
-        self._covered = len(self._entries)
+        self._covered = self._entries.count
 
     def answered(self, now: float) -> list[Confirmed]:
         """Take the pong: returns what it confirms; nothing when none was asked for."""
@@ -149,24 +151,22 @@ class Flight(Confirming):
 
     def deadline(self) -> float:
         """When to ask, or when to give the peer up."""
-        return self._answer_due()
-
-    def _answer_due(self) -> float:
+        waits = self._entries.count
         if self._asked_at is None:
-            if self._entries:
+            if waits:
                 return self._unconfirmed_since + self._pace.confirm_after
             return self._heard_at + self._limits.heartbeat_interval
-        if self._entries:
+        if waits:
             return self._progress_at + self._limits.takes_nothing_after
         return self._asked_at + self._limits.heartbeat_patience
 
     def due(self, now: float) -> Due | None:
         """Say what is to be done, if anything is."""
-        if now < self._answer_due():
+        if now < Flight.deadline(self):  # not when something is confirmed by time, in which nothing is due
             return None
         if self._asked_at is None:
             return Due.ASK
-        return Due.TOOK_NOTHING if self._entries else Due.SILENT
+        return Due.TOOK_NOTHING if self._entries.count else Due.SILENT
 
     def clear(self) -> None:
         """Forget everything: the connection has ended."""

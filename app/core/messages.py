@@ -7,6 +7,7 @@ PostgreSQL and is never parsed here.
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -36,7 +37,7 @@ def timestamp(moment: datetime) -> str:
 def event(row_id: int, xid: int, event_type: str, data: str, created_at: datetime) -> Message:
     """Encode a row of `realtime_events`; `data` is its payload as JSON text."""
     body = (
-        f'{{"type":{json.dumps(event_type)},"id":{row_id},"data":{data},'
+        f'{{"type":{_quoted(event_type)},"id":{row_id},"data":{data},'
         f'"timestamp":"{timestamp(created_at)}"}}'
     )
     return Message(row_id, xid, body.encode())
@@ -48,7 +49,7 @@ def sync_row(
     """Encode a row of `sync_queue`; `payload` is JSON text."""
     at = timestamp(created_at)
     body = (
-        f'{{"type":"sync","id":{row_id},"data":{{"action_type":{json.dumps(action_type)},'
+        f'{{"type":"sync","id":{row_id},"data":{{"action_type":{_quoted(action_type)},'
         f'"payload":{payload},"created_at":"{at}"}},"timestamp":"{at}"}}'
     )
     return Message(row_id, xid, body.encode(), is_sync=True, origin=origin)
@@ -132,6 +133,12 @@ def authenticated(user_id: str, expires_in: float, now: datetime) -> bytes:
 def reconnect(after_ms: int) -> bytes:
     """This process is going away: come back after so many milliseconds."""
     return _encode({"type": "reconnect", "after_ms": after_ms})
+
+
+@lru_cache(maxsize=256)
+def _quoted(label: str) -> str:
+    """A type as JSON; of these there are few, and each stands in very many messages."""
+    return json.dumps(label)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -13,16 +13,17 @@ from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 from app.core.snapshot import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Incarnation:
+class Incarnation(NamedTuple):
     """One uninterrupted life of one database; positions of two lives share no xids.
 
     `system` is the cluster's system identifier (unsigned, 64 bits), `life` a digest of that, the
     database's oid, the postmaster's start time and the random id that every crash erases.
+    A tuple, since two are compared with every message.
     """
 
     system: int

@@ -22,9 +22,10 @@ class Recent:
             self._ids.append(row_id)
             self._times.append(created_at.timestamp())
             return
-        self._ids[self._next] = row_id
-        self._times[self._next] = created_at.timestamp()
-        self._next = (self._next + 1) % self._size
+        place = self._next
+        self._ids[place] = row_id
+        self._times[place] = created_at.timestamp()
+        self._next = (place + 1) % self._size
 
     def since(self, moment: datetime) -> "frozenset[tuple[int, float]]":
         """Every row noted that was created at `moment` or later."""

@@ -98,31 +98,28 @@ class Sending:
         """Make a row ready that was sent before; it has no place of its own."""
         self.ready.add(message._replace(redelivered=True), None)
 
-    def add_routed(self, messages: Iterable[Message], found_by: Pass) -> None:
-        """Make those rows ready that the tail found and the reader has not got."""
+    def route(self, messages: Iterable[Message], found_by: Pass, actions: list[Action], now: float) -> None:
+        """Send those rows that the tail found and the reader has not got; what finds no room is ready."""
+        before, after_id = self._pass, self._after_id
         # Xids say something only within one incarnation; after a restart a row too many is allowed.
-        before = self._pass
         if before is not None and before.incarnation != found_by.incarnation:
             before = None
         for message in messages:
-            if not self.is_mine(message):
+            if message.is_sync and not self.is_mine(message):
                 continue
-            if before is None or not before.had(message.xid, message.id, self._after_id):
+            if before is not None and before.had(message.xid, message.id, after_id):
+                continue
+            if self.ready.count or not self._confirming.has_room:
                 self.ready.add(message, found_by)
+            else:
+                self._send(message, found_by, actions, now)
 
     def send(self, actions: list[Action], now: float) -> bool:
-        """Send what the window takes; whether it has room for more."""
+        """Send of what is ready as much as the window takes; whether it has room for more."""
         while self._confirming.has_room:
-            if not self.ready:
+            if not self.ready.count:
                 return True
-            message, found_by = self.ready.take()
-            if found_by is not None:
-                if found_by is not self._found_by:
-                    self._found_by, self._pass = found_by, self._own(found_by)
-                self._after_id = message.id
-            number = self._confirming.add(message, self._pass if found_by is not None else None, now)
-            position = self.position if self._tells_positions else None
-            actions.append(Send(message, position, number, again=message.redelivered))
+            self._send(*self.ready.take(), actions, now)
         return False
 
     def send_again(self, now: float) -> list[Action]:
@@ -131,6 +128,16 @@ class Sending:
             return []
         message, number = sending
         return [Send(message, self.position if self._tells_positions else None, number, again=True)]
+
+    def _send(self, message: Message, found_by: Pass | None, actions: list[Action], now: float) -> None:
+        placed_by = None
+        if found_by is not None:
+            if found_by is not self._found_by:
+                self._found_by, self._pass = found_by, self._own(found_by)
+            self._after_id, placed_by = message.id, self._pass
+        number = self._confirming.add(message, placed_by, now)
+        position = self.position if self._tells_positions else None
+        actions.append(Send(message, position, number, message.redelivered))
 
     def _own(self, found_by: Pass) -> Pass:
         """The pass as this reader makes it: from what it has already, if that is more."""

@@ -58,7 +58,11 @@ class Hub:
 
     def route(self, user_id: str, messages: list[Message], found_by: Pass) -> None:
         """Hand rows, in id order, to every connection of a user."""
-        self._tell(self.of(user_id), lambda connection: connection.route(messages, found_by))
+        for connection in self._connections.get(user_id, ()):
+            try:
+                connection.route(messages, found_by)
+            except Exception:
+                self._give_up(connection)
 
     def redeliver(self, user_id: str, message: Message) -> None:
         """Send a stale row again to every connection of a user that has not got it on its way."""
@@ -125,6 +129,9 @@ class Hub:
             try:
                 do(connection)
             except Exception:
-                # One connection's fault must not reach the others, nor stop the tail.
-                log.exception("connection %s failed", connection.id)
-                connection.abandon()
+                self._give_up(connection)
+
+    def _give_up(self, connection: Connection) -> None:
+        """Drop a connection that failed: its fault must not reach the others, nor stop the tail."""
+        log.exception("connection %s failed", connection.id)
+        connection.abandon()
