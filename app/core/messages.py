@@ -37,8 +37,7 @@ def timestamp(moment: datetime) -> str:
 def event(row_id: int, xid: int, event_type: str, data: str, created_at: datetime) -> Message:
     """Encode a row of `realtime_events`; `data` is its payload as JSON text."""
     body = (
-        f'{{"type":{_quoted(event_type)},"id":{row_id},"data":{data},'
-        f'"timestamp":"{timestamp(created_at)}"}}'
+        f'{{"type":{_quoted(event_type)},"id":{row_id},"data":{data},"timestamp":"{timestamp(created_at)}"}}'
     )
     return Message(row_id, xid, body.encode())
 

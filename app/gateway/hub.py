@@ -61,8 +61,8 @@ class Hub:
         for connection in self._connections.get(user_id, ()):
             try:
                 connection.route(messages, found_by)
-            except Exception:
-                self._give_up(connection)
+            except Exception as error:  # noqa: BLE001 - see there
+                _give_up(connection, error)
 
     def redeliver(self, user_id: str, message: Message) -> None:
         """Send a stale row again to every connection of a user that has not got it on its way."""
@@ -128,10 +128,11 @@ class Hub:
         for connection in connections:
             try:
                 do(connection)
-            except Exception:
-                self._give_up(connection)
+            except Exception as error:  # noqa: BLE001 - see there
+                _give_up(connection, error)
 
-    def _give_up(self, connection: Connection) -> None:
-        """Drop a connection that failed: its fault must not reach the others, nor stop the tail."""
-        log.exception("connection %s failed", connection.id)
-        connection.abandon()
+
+def _give_up(connection: Connection, error: Exception) -> None:
+    """Drop a connection that failed: its fault must not reach the others, nor stop the tail."""
+    log.error("connection %s failed", connection.id, exc_info=error)
+    connection.abandon()

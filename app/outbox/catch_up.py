@@ -13,7 +13,7 @@ from app.core.messages import Message
 from app.core.position import Lost, Pass, Position, lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
 from app.outbox.receipts import Receipts
-from app.outbox.restraint import Restraint
+from app.outbox.restraint import PART, rest
 from app.outbox.sieve import Sieve
 from app.outbox.walk import PageSize, Walk, all_but, less_owed
 from app.store import redeliveries
@@ -99,7 +99,7 @@ class CatchUp:
         self._user_id = user_id
         self._takes_sync = takes_sync
         self._device_id = device_id
-        self._restraint = Restraint()
+        self._rests_until = 0.0
         self._walk: Walk | None = None
         self._sieve: Sieve | None = None
         self._skip: Callable[[Row], bool] = _nothing
@@ -169,8 +169,13 @@ class CatchUp:
         """Go on with the read; raises Interrupted when it must begin again, UserErased, and Unavailable."""
         if self._walk is None:
             raise Interrupted("no read is under way")
-        await asyncio.sleep(self._restraint.pause(time.monotonic()))
-        rows = await self._walk.later()
+        began = time.monotonic()
+        if began < self._rests_until:
+            await asyncio.sleep(self._rests_until - began)
+            began = time.monotonic()
+        rows = await self._walk.later(PART)
+        ended = time.monotonic()
+        self._rests_until = ended + rest(ended - began)
         purged_through, seen_at = self._walk.purged_through, self._seen_at
         if seen_at is None or purged_through is None or purged_through <= seen_at:
             return self._page(rows)

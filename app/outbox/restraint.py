@@ -1,22 +1,18 @@
-"""How a reader of very many rows leaves time to everybody else."""
+"""How a reader of very many rows leaves time to everybody else.
 
-PAGES_AT_ONCE = 4
-"""Pages that are read without a pause: most who come back have missed less."""
-LONGEST_PAUSE = 0.05
+What follows the first page comes in small parts, so that nobody waits long for the end of one, and after each
+the reader rests. By how long the part took to be read that follows the machine, and how busy it is: what it
+costs to send the part, and to write down that it came, is about as much again.
+"""
+
+PART = 100
+"""Rows that are read and sent at once."""
+RESTS = 8.0
+"""How many times as long as a part took to be read."""
+LONGEST_REST = 0.05
+"""Seconds."""
 
 
-class Restraint:
-    """Has one read take no more than about half of the time; `now` is a monotonic clock's seconds."""
-
-    __slots__ = ("_pages", "_went_on_at")
-
-    def __init__(self) -> None:
-        self._pages = 0
-        self._went_on_at = 0.0
-
-    def pause(self, now: float) -> float:
-        """Seconds to wait before the next page: as long as the last one took, to be read and sent."""
-        self._pages += 1
-        pause = 0.0 if self._pages <= PAGES_AT_ONCE else min(now - self._went_on_at, LONGEST_PAUSE)
-        self._went_on_at = now + pause
-        return pause
+def rest(took: float) -> float:
+    """Seconds to wait after a part that took so many seconds to be read."""
+    return min(RESTS * took, LONGEST_REST)

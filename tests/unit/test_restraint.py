@@ -2,25 +2,15 @@
 
 import pytest
 
-from app.outbox.restraint import LONGEST_PAUSE, PAGES_AT_ONCE, Restraint
+from app.outbox.restraint import LONGEST_REST, rest
 
 
-def pauses(took: list[float]) -> list[float]:
-    """The pause before each of these pages, which take so long to be read and sent."""
-    restraint, now = Restraint(), 0.0
-    told = []
-    for one in took:
-        told.append(restraint.pause(now))
-        now += told[-1] + one
-    return told
+def test_a_reader_rests_for_most_of_the_time() -> None:
+    """A database that is slow, or busy, is left alone for longer."""
+    assert rest(0.002) > 3 * 0.002
+    assert rest(0.004) == pytest.approx(2 * rest(0.002))
 
 
-def test_a_short_read_waits_for_nothing() -> None:
-    """Most who come back have missed less than a few pages."""
-    assert pauses([1.0] * PAGES_AT_ONCE) == [0.0] * PAGES_AT_ONCE
-
-
-def test_a_long_read_pauses_for_as_long_as_each_page_took() -> None:
-    """Its own pauses are not counted, and a slow client's reader has waited enough."""
-    took = [0.01] * PAGES_AT_ONCE + [0.03, 0.02, 10.0, 0.0]
-    assert pauses(took)[PAGES_AT_ONCE:] == pytest.approx([0.01, 0.03, 0.02, LONGEST_PAUSE])
+def test_no_client_waits_for_ever() -> None:
+    """However long a part took."""
+    assert rest(60.0) == LONGEST_REST

@@ -1,0 +1,48 @@
+"""A reader that has missed very much takes it in small parts, and rests between them."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from app.outbox.catch_up import Archive
+from app.outbox.restraint import PART
+from app.outbox.walk import PageSize
+from app.store.database import Database as Pool
+from app.store.database import address
+from tests.integration.outbox.test_receipts import Writing, events_of
+from tests.support.postgres import Database
+
+PAGE = PageSize(rows=2 * PART)
+
+
+async def test_after_the_first_page_come_parts_with_a_rest_after_each(
+    database: Database, host: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else waits for long, and nothing is left out."""
+    ids = await events_of(host, "u", 2 * PART + 2 * PART + 1)
+    rests: list[float] = []
+    sleep = asyncio.sleep
+
+    async def sleeping(seconds: float, result: Any = None) -> Any:
+        rests.append(seconds)
+        return await sleep(seconds, result)
+
+    writing, pool = Writing(database.url), Pool(address(database.url), size=2)
+    archive = Archive(pool, asyncio.Semaphore(1), PAGE, timedelta(seconds=300), writing.receipts)
+    reader = archive.reader("u", takes_sync=False)
+    page = (await reader.start(None, with_undelivered=True)).page
+    pages = [page]
+    monkeypatch.setattr("app.outbox.catch_up.asyncio.sleep", sleeping)
+    while page.more:
+        page = await reader.next_page()
+        pages.append(page)
+    await pool.close()
+    await writing.pool.close()
+
+    assert [message.id for page in pages for message in page.messages] == list(ids)
+    assert [len(page.messages) for page in pages] == [2 * PART, PART, PART, 1]
+    assert len(rests) == 2
+    assert all(seconds > 0 for seconds in rests)
