@@ -71,7 +71,7 @@ class Walk:
         self._advance(found.rows)
         return replace(found, rows=rows)
 
-    async def later(self, rows: int | None = None) -> list[Row]:
+    async def later(self, at_most: int | None = None) -> list[Row]:
         """Read the next page, of so many rows at most; it may be empty.
 
         Raises Interrupted when the database restarted, UserErased when the owner was deleted meanwhile.
@@ -80,7 +80,7 @@ class Walk:
             if not self._ids:
                 self._ids = await reads.later_ids(connection, self._wanted, self._owner)
                 self._ids_may_follow = len(self._ids) == reads.IDS_AT_ONCE
-            page = self._ids[: self._size.rows if rows is None else min(rows, self._size.rows)]
+            page = self._ids[: self._size.rows if at_most is None else min(at_most, self._size.rows)]
             found = await reads.rows_by_ids(connection, page, self._owner, limit_bytes=self._size.data)
             if found is not None and self._owner is not None and found.facts["erased"]:
                 raise UserErased(self._owner.user_id)
