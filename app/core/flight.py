@@ -135,8 +135,10 @@ class Flight(Confirming):
         taken = self._taken(now)
         if not taken:
             return []
-        # What was redelivered has no place of its own.
-        placed = next((entry for entry in reversed(taken) if entry[1] is not None), None)
+        placed = None
+        if self._for_device:
+            # What was redelivered has no place of its own.
+            placed = next((entry for entry in reversed(taken) if entry[1] is not None), None)
         return [self._confirmed([message for message, _ in taken], placed)]
 
     def _taken(self, now: float) -> list[Entry]:
@@ -147,7 +149,7 @@ class Flight(Confirming):
         self._asked_at = None
         self._heard_at = self._progress_at = self._unconfirmed_since = now
         covered, self._covered = self._covered, 0
-        return [self._entries.take() for _ in range(covered)]
+        return self._entries.take_up_to(covered)
 
     def deadline(self) -> float:
         """When to ask, or when to give the peer up."""

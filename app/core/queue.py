@@ -47,6 +47,14 @@ class Queue:
             self._rows = None
         return entry
 
+    def take_up_to(self, count: int) -> list[Entry]:
+        """Remove the oldest entries, so many of them or all."""
+        if count < self.count:
+            return [self.take() for _ in range(count)]
+        entries = list(self)
+        self.clear()
+        return entries
+
     def exceeds(self, count: int, size: int) -> bool:
         """Whether there is more than so many entries, or bytes."""
         return self.count > count or self.size > size

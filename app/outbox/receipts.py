@@ -81,8 +81,10 @@ class Receipts:
 
     def add(self, user_id: str, events: tuple[int, ...], sync_rows: tuple[int, ...]) -> None:
         """Note that rows have reached their user."""
-        self._events.add(user_id, events)
-        self._sync_rows.add(user_id, sync_rows)
+        if events:
+            self._events.add(user_id, events)
+        if sync_rows:
+            self._sync_rows.add(user_id, sync_rows)
         self._collected()
 
     def move(self, device: DeviceKey, position: Position) -> None:

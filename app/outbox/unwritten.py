@@ -29,8 +29,6 @@ class Unwritten:
 
     def add(self, user_id: str, rows: Collection[int]) -> None:
         """Note rows of one user; what is noted already keeps its place."""
-        if not rows:
-            return
         new = self._of.setdefault(user_id, set())
         for row_id in rows:
             if self._users.setdefault(row_id, user_id) == user_id:

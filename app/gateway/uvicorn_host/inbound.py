@@ -11,7 +11,11 @@ from typing import NamedTuple
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import CLOSE, CONT, PING, PONG, TEXT, Close, CloseCode, Frame, Opcode
 from websockets.streams import StreamReader
-from websockets.utils import apply_mask
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # where it was built without a compiler
+    from websockets.utils import apply_mask
 
 SKIP_FACTOR = 16
 FRAMES_AT_ONCE = 1024

@@ -3,6 +3,9 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from app.core import messages
 
 WHEN = datetime(2025, 12, 7, 13, 18, 47, 812_999, tzinfo=UTC)
@@ -36,6 +39,13 @@ def test_times_are_utc_with_milliseconds() -> None:
     """Whatever the zone, and with zeros where there is nothing to tell."""
     elsewhere = timezone(timedelta(hours=5, minutes=30))
     assert messages.timestamp(datetime(2026, 1, 1, 5, 30, tzinfo=elsewhere)) == "2026-01-01T00:00:00.000Z"
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.timezones()))
+def test_times_are_cut_to_milliseconds_and_never_rounded_up(moment: datetime) -> None:
+    """As the standard library writes them, before the epoch too."""
+    expected = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    assert messages.timestamp(moment) == expected.removesuffix("+00:00") + "Z"
 
 
 def test_text_that_is_no_unicode_does_not_break_a_message() -> None:
