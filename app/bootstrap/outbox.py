@@ -57,6 +57,7 @@ def tail(settings: Settings, database: Database, outlet: FanOut, pace: Pace) -> 
         overlap=_overlap(settings),
         recent=Recent(REMEMBERED_ROWS),
         on_busy=set_pace,
+        burst=pace.burst,
     )
 
 

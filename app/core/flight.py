@@ -5,6 +5,7 @@ and follows the peer: one that takes a message a second is asked often enough to
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.core.actions import Confirmed
@@ -49,6 +50,17 @@ class Pace:
     """
 
     confirm_after: float = 0.2
+    rows_first: bool = False
+    """Whether no ping goes along."""
+
+    @contextmanager
+    def burst(self) -> Iterator[None]:
+        """Put rows first while very many are sent at once: the last would wait for the pongs of the first."""
+        self.rows_first = True
+        try:
+            yield
+        finally:
+            self.rows_first = False
 
 
 class Flight(Confirming):
@@ -100,7 +112,7 @@ class Flight(Confirming):
         entries = self._entries
         if self._asked_at is not None or not entries.count:
             return False
-        if now - self._asked_last_at >= self._pace.confirm_after:
+        if now - self._asked_last_at >= self._pace.confirm_after and not self._pace.rows_first:
             return True
         half_full = 2 * entries.count >= self._window
         return half_full or 2 * entries.size >= self._limits.window_bytes

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -89,6 +89,7 @@ class Tail:
         overlap: timedelta,
         recent: Recent,
         on_busy: Callable[[bool], None],
+        burst: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._database = database
         self._outlet = outlet
@@ -98,6 +99,7 @@ class Tail:
         self._overlap = overlap
         self._recent = recent
         self._on_busy = on_busy
+        self._burst = burst
         self._wake = asyncio.Event()
         self._position: Position | None = None
         self.begun = asyncio.Event()
@@ -189,7 +191,8 @@ class Tail:
                 await self._route(connection, found.rows, self._pass)
                 self._complete(self._pass)
                 return len(found.rows)
-        return await self._read_pages(connection, position)
+        with self._burst():
+            return await self._read_pages(connection, position)
 
     async def _read_pages(self, connection: asyncpg.Connection, position: Position | None) -> int:
         """The same for the first read, the end of one that was cut, across a restart, and for many rows."""

@@ -25,9 +25,9 @@ def rows(*ids: int, xid: int = 50, size: int = 2) -> list[Message]:
     return [Message(row_id, xid, b"x" * size) for row_id in ids]
 
 
-def live(limits: Limits | None = None, **options: object) -> Session:
+def live(limits: Limits | None = None, pace: Pace | None = None, **options: object) -> Session:
     """A session that has read an empty table up to transaction 50 and is live."""
-    session = Session(limits or Limits(), Pace(), **options)  # type: ignore[arg-type]
+    session = Session(limits or Limits(), pace or Pace(), **options)  # type: ignore[arg-type]
     session.open(0.0)
     session.begin_read(a_pass(50, 50))
     session.page([], more=False, now=0.0)
@@ -156,6 +156,18 @@ class TestConfirmation:
         assert kinds(session.tick(10.3)) == ["SendPing"]
         assert kinds(session.route(rows(3, xid=52), a_pass(52, 53), 10.6)) == ["Send"]
         assert session.tick(10.9) == []
+
+    def test_while_very_many_rows_are_sent_at_once_no_ping_goes_along(self) -> None:
+        """It follows after 200 ms, when all of them are out; half a window full is asked for all the same."""
+        pace = Pace()
+        session = live(pace=pace)
+        with pace.burst():
+            assert kinds(session.route(rows(1), a_pass(50, 51), 10.0)) == ["Send"]
+            many = session.route(rows(*range(2, 17)), a_pass(51, 52), 10.0)
+            assert kinds(many) == ["Send"] * 15 + ["SendPing"]
+            session.pong(10.05)
+            assert kinds(session.route(rows(17, xid=52), a_pass(52, 53), 11.0)) == ["Send"]
+        assert kinds(session.tick(session.deadline())) == ["SendPing"]
 
     def test_a_ping_goes_along_with_rows_that_wait_for_one(self) -> None:
         """When the last one has become older than the pace meanwhile."""
