@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml
 demo: setup ## the main job on an embedded database; stays up until Ctrl-C
 	@$(BIN)/python -m demo
 
-test: setup ## every test, on real sockets and on each PostgreSQL found (15 to 18)
+test: setup ## every test on real sockets, those of the database on each PostgreSQL found (15 to 18)
 	$(BIN)/python -m pytest -n auto --majors all
 
 faults: setup ## half an hour of faults under load, from a printed seed (MINUTES=…, SEED=…)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.admin import endpoints as admin
 from app.auth import endpoints as tickets
 from app.auth.caller import Callers
+from app.bootstrap.collector import spared
 from app.bootstrap.service import Service
 from app.devices import endpoints as devices
 from app.gateway import sse
@@ -79,9 +80,10 @@ class RealTime(FastAPI):
         endpoints = Unanswered(super().__call__, service.leaving)
         self._limited = Limited(Failures(endpoints, service.failures), service.request_limits)
         self._shared = Unambiguous(_shared(self._serve_http, service.origins))
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await service.stop()
+        with spared():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await service.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
 

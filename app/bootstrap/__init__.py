@@ -8,6 +8,7 @@
     endpoints          what is asked over HTTP
     scheduling         what is done again and again
     report             what health and the heartbeat tell
+    collector          how Python's collector keeps nobody waiting
 
 Concurrency   `Service.start` and `stop` run in the lifespan; the others make parts and start nothing.
 Never         a part is made, or a setting read, at import; a part gets the settings instead of plain values.

@@ -15,9 +15,10 @@ from tests.support.server import Server
 CHROMIUM = find_chromium()
 UNMARKED = "SELECT count(*) FROM realtime_events WHERE user_id = $1 AND NOT delivered"
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium found; it is Debian's package `chromium`"
-)
+pytestmark = [
+    pytest.mark.one_major,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found; it is Debian's package `chromium`"),
+]
 
 
 def page(server: Server, **query: str) -> str:
