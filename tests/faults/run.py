@@ -42,6 +42,7 @@ def main() -> int:
             report = play(scenery, chapter, asked.chapter, servers)
             print(f"chapter {number}, {name}, seed {chapter}\n{report}", flush=True)
             if report.findings and asked.save is not None:
+                asked.save.mkdir(parents=True, exist_ok=True)
                 asked.save.joinpath(f"{chapter}.pickle").write_bytes(pickle.dumps(report.history))
             found += len(report.findings)
             counts += report.faults
