@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -42,6 +42,7 @@ class Archive:
     `receipts` know what has reached its user although the table does not say so yet. `settles`: reading may
     write down that nobody need get an event any more. `begun` is set once the tail routes what is committed
     from then on: read before that, a reader would miss what comes between. None where nobody is fed live.
+    `wait` is how a reader rests between the parts of a long read, for so many seconds.
     """
 
     database: Database
@@ -51,6 +52,7 @@ class Archive:
     receipts: Receipts
     settles: bool = True
     begun: asyncio.Event | None = None
+    wait: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[asyncpg.Connection]:
@@ -171,7 +173,7 @@ class CatchUp:
             raise Interrupted("no read is under way")
         began = time.monotonic()
         if began < self._rests_until:
-            await asyncio.sleep(self._rests_until - began)
+            await self._archive.wait(self._rests_until - began)
             began = time.monotonic()
         rows = await self._walk.later(PART)
         ended = time.monotonic()

@@ -2,10 +2,8 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
-import pytest
 
 from app.outbox.catch_up import Archive
 from app.outbox.restraint import PART
@@ -19,23 +17,21 @@ PAGE = PageSize(rows=2 * PART)
 
 
 async def test_after_the_first_page_come_parts_with_a_rest_after_each(
-    database: Database, host: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    database: Database, host: asyncpg.Connection
 ) -> None:
     """Nobody else waits for long, and nothing is left out."""
     ids = await events_of(host, "u", 2 * PART + 2 * PART + 1)
     rests: list[float] = []
-    sleep = asyncio.sleep
 
-    async def sleeping(seconds: float, result: Any = None) -> Any:
+    async def resting(seconds: float) -> None:
         rests.append(seconds)
-        return await sleep(seconds, result)
 
     writing, pool = Writing(database.url), Pool(address(database.url), size=2)
-    archive = Archive(pool, asyncio.Semaphore(1), PAGE, timedelta(seconds=300), writing.receipts)
+    overlap = timedelta(seconds=300)
+    archive = Archive(pool, asyncio.Semaphore(1), PAGE, overlap, writing.receipts, wait=resting)
     reader = archive.reader("u", takes_sync=False)
     page = (await reader.start(None, with_undelivered=True)).page
     pages = [page]
-    monkeypatch.setattr("app.outbox.catch_up.asyncio.sleep", sleeping)
     while page.more:
         page = await reader.next_page()
         pages.append(page)
