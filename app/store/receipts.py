@@ -2,7 +2,8 @@
 
 Rows are taken in id order and those that somebody holds are skipped: whoever waits for a row while
 holding another can deadlock with the host's cascade, and then the host is the victim. The commit is
-asynchronous, since a receipt lost in a crash costs a duplicate and never an event.
+asynchronous, since a receipt lost in a crash costs a duplicate and never an event. What clients refused is
+committed as durably as the host's rows: positions pass over it, also those that are written after the crash.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,7 +128,9 @@ async def mark(
     async with nullcontext() if is_one_statement else connection.transaction():
         marked = await connection.fetch(_MARK_EVENTS, events) if events else []
         synced = await connection.fetch(_MARK_SYNC, sync_rows) if sync_rows else []
-        if positions or trials:
+        if trials.tried:
+            await connection.execute("SET LOCAL synchronous_commit TO DEFAULT")
+        elif positions or trials:
             await connection.execute("SET LOCAL synchronous_commit = off")
         if trials.settled:
             await redeliveries.settle(connection, trials.settled)
