@@ -6,6 +6,8 @@ Each rule is a function from a history to findings; DESIGN's promises are named 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from tests.faults.history import INFINITY, Copy, Fault, History, Outcome, Reader, Row
 
@@ -127,33 +129,21 @@ def leaks(history: History, bounds: Bounds) -> Iterator[Finding]:
 def disorder(history: History, bounds: Bounds) -> Iterator[Finding]:
     """P3: if A's transaction committed before B's wrote B, A came first; rows of one transaction in order.
 
-    Of what came more than once the first copy counts; what says that it is redelivered has no place.
+    On every connection, and from one to the next of a reader but for what others of its user had before: such a
+    row may be passed over, and sent after all by a process that did not know so. Of what came more than once the
+    first copy counts; what says that it is redelivered has no place.
     """
     known = _by_key(history)
-    restarts = [fault for fault in history.faults if fault.restart]
     for reader in history.readers:
         refused = {key for each in history.readers if each.user == reader.user for key in each.refused}
-        elsewhere = {} if reader.device else _firsts_elsewhere(history, reader)
-        firsts = [
-            known[copy.whose, copy.key]
-            for copy in _placed(reader, refused)
-            if (copy.whose, copy.key) in known
-            # Across a restart a connection can be sent again what another one of its user had.
-            and not (copy.key in elsewhere and _between(restarts, elsewhere[copy.key], copy))
-        ]
-        earliest: Row | None = None
-        next_of: dict[int, Row] = {}
-        for row in reversed(firsts):
-            if earliest is not None and earliest.transaction.committed < row.began:
-                yield Finding("P3 order", f"{reader.name} got {row.key} before {earliest.key}")
+        firsts = [copy for copy in _placed(reader, refused) if (copy.whose, copy.key) in known]
+        taken = set() if reader.device else _had_elsewhere(history, reader, firsts)
+        courses = [[copy for copy in firsts if copy.key not in taken]]
+        courses += [list(course) for _, course in groupby(firsts, attrgetter("connection"))]
+        for course in courses:
+            if (found := _out_of_order([known[copy.whose, copy.key] for copy in course])) is not None:
+                yield Finding("P3 order", f"{reader.name} got {found}")
                 break
-            later = next_of.get(row.transaction.number)
-            if later is not None and later.key < row.key:
-                yield Finding("P3 order", f"{reader.name} got {row.key} before {later.key}, one transaction")
-                break
-            next_of[row.transaction.number] = row
-            if earliest is None or row.transaction.committed < earliest.transaction.committed:
-                earliest = row
 
 
 def duplicates(history: History, bounds: Bounds) -> Iterator[Finding]:
@@ -168,13 +158,13 @@ def duplicates(history: History, bounds: Bounds) -> Iterator[Finding]:
             is_stale = row is not None and again.at - row.began >= bounds.stale_after
             # One sent again for another connection of the user can be the first that this one gets.
             redelivered = again.redelivered or first.redelivered or is_stale
-            if redelivered or _between(restarts, first, again, OLD_POSITIONS):
+            if redelivered or _between(restarts, first.at, again.at, OLD_POSITIONS):
                 continue
             if first.connection == again.connection:
                 yield Finding("P5 twice", f"{reader.name} got {again.key} twice on one connection")
             elif reader.resumes:
                 yield Finding("P5 twice", f"{reader.name} resumed and got {again.key} twice")
-            elif not _between(outages, first, again):
+            elif not _between(outages, first.at, again.at):
                 across_cuts[again.connection] += 1
         if across_cuts.total() > bounds.window * reader.cuts:
             yield Finding(
@@ -266,14 +256,38 @@ def _placed(reader: Reader, refused: set[int]) -> list[Copy]:
     return [copy for copy in firsts.values() if not copy.redelivered and copy.key not in refused]
 
 
-def _firsts_elsewhere(history: History, reader: Reader) -> dict[int, Copy]:
-    firsts: dict[int, Copy] = {}
-    for each in history.readers:
-        if each is not reader and each.user == reader.user:
-            for copy in each.copies:
-                if copy.key not in firsts or copy.at < firsts[copy.key].at:
-                    firsts[copy.key] = copy
-    return firsts
+def _had_elsewhere(history: History, reader: Reader, copies: list[Copy]) -> set[int]:
+    """Keys that another reader of the user had by the time of this one's copy.
+
+    One that resumes passes over nothing that it was not sent, but where the database began another life.
+    """
+    restarts = [fault for fault in history.faults if fault.restart]
+    others = [each for each in history.readers if each is not reader and each.user == reader.user]
+    since: dict[int, float] = {}
+    for copy in (copy for each in others for copy in each.copies):
+        since[copy.key] = min(copy.at, since.get(copy.key, INFINITY))
+    return {
+        copy.key
+        for copy in copies
+        if since.get(copy.key, INFINITY) < copy.at
+        and (not reader.resumes or _between(restarts, since[copy.key], copy.at))
+    }
+
+
+def _out_of_order(rows: list[Row]) -> str | None:
+    """Tell of a row that came before one that is older; None where there is none."""
+    youngest: Row | None = None
+    last_of: dict[int, Row] = {}
+    for row in rows:
+        if youngest is not None and row.transaction.committed < youngest.began:
+            return f"{youngest.key} before {row.key}"
+        before = last_of.get(row.transaction.number)
+        if before is not None and row.key < before.key:
+            return f"{before.key} before {row.key}, one transaction"
+        last_of[row.transaction.number] = row
+        if youngest is None or row.began > youngest.began:
+            youngest = row
+    return None
 
 
 def _pairs(reader: Reader) -> Iterator[tuple[Copy, Copy]]:
@@ -285,8 +299,8 @@ def _pairs(reader: Reader) -> Iterator[tuple[Copy, Copy]]:
         before[key] = copy
 
 
-def _between(faults: list[Fault], first: Copy, again: Copy, aftermath: float = AFTERMATH) -> bool:
-    return any(fault.began <= again.at and first.at <= fault.ended + aftermath for fault in faults)
+def _between(faults: list[Fault], first: float, again: float, aftermath: float = AFTERMATH) -> bool:
+    return any(fault.began <= again and first <= fault.ended + aftermath for fault in faults)
 
 
 def _some(keys: list[int]) -> str:

@@ -1,6 +1,7 @@
 """The checker on histories made by hand: an honest one passes, and each lie is found by its rule alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -98,6 +99,27 @@ def swap_within_one_transaction(history: History) -> None:
     swap(history)
 
 
+def come_late(history: History, *, connection: int, had_at: float) -> None:
+    """Bob's first window gets row 5, which is the second's, after row 8; the second had it at some time."""
+    first, second = history.readers[2:]
+    second.copies = [replace(one, at=had_at) if one.key == 5 else one for one in second.copies]
+    row = next(row for row in history.rows if (row.user, row.key) == ("bob", 5))
+    first.copies.append(copy(row, connection, 120.0))
+
+
+def come_late_on_one_connection(history: History) -> None:
+    come_late(history, connection=1, had_at=51.5)
+
+
+def come_late_though_nobody_had_it(history: History) -> None:
+    come_late(history, connection=2, had_at=130.0)
+
+
+def come_late_to_one_that_resumed(history: History) -> None:
+    history.readers[2].resumes = True
+    come_late(history, connection=2, had_at=51.5)
+
+
 def repeat_on_one_connection(history: History) -> None:
     phone(history).copies.append(Copy(3, "ada", 3, 1, 90.0))
 
@@ -145,6 +167,9 @@ def deadlock_the_host(history: History) -> None:
         (deliver_to_another, "P4 leak"),
         (swap, "P3 order"),
         (swap_within_one_transaction, "P3 order"),
+        (come_late_on_one_connection, "P3 order"),
+        (come_late_though_nobody_had_it, "P3 order"),
+        (come_late_to_one_that_resumed, "P3 order"),
         (repeat_on_one_connection, "P5 twice"),
         (repeat_to_one_that_resumed, "P5 twice"),
         (repeat_more_than_a_window, "P5 window"),
@@ -162,6 +187,11 @@ def test_a_lie_is_found(lie: Callable[[History], None], promise: str) -> None:
     lie(history)
 
     assert {finding.promise for finding in check(history, BOUNDS)} == {promise}
+
+
+def excuse_by_another_that_had_it(history: History) -> None:
+    """The connection before passed over it, and the next one's process did not know that."""
+    come_late(history, connection=2, had_at=51.5)
 
 
 def excuse_by_a_letter(history: History) -> None:
@@ -198,6 +228,7 @@ def excuse_what_nobody_heard(history: History) -> None:
 @pytest.mark.parametrize(
     "excuse",
     [
+        excuse_by_another_that_had_it,
         excuse_by_a_letter,
         excuse_by_a_restart,
         excuse_by_a_redelivery,
