@@ -130,16 +130,21 @@ def disorder(history: History, bounds: Bounds) -> Iterator[Finding]:
     """P3: if A's transaction committed before B's wrote B, A came first; rows of one transaction in order.
 
     On every connection, and from one to the next of a reader but for what others of its user had before: such a
-    row may be passed over, and sent after all by a process that did not know so. Of what came more than once the
-    first copy counts; what says that it is redelivered has no place.
+    row may be passed over, and sent after all by a process that did not know so. After a restart of the database
+    that can be on the same connection. Of what came more than once the first copy counts; what says that it is
+    redelivered has no place.
     """
     known = _by_key(history)
+    restarts = [fault for fault in history.faults if fault.restart]
     for reader in history.readers:
         refused = {key for each in history.readers if each.user == reader.user for key in each.refused}
         firsts = [copy for copy in _placed(reader, refused) if (copy.whose, copy.key) in known]
-        taken = set() if reader.device else _had_elsewhere(history, reader, firsts)
-        courses = [[copy for copy in firsts if copy.key not in taken]]
-        courses += [list(course) for _, course in groupby(firsts, attrgetter("connection"))]
+        had = {} if reader.device else _had_by_others(history, reader, firsts)
+        repeated = {one.key for one in firsts if one.key in had and _between(restarts, had[one.key], one.at)}
+        passed_over = repeated if reader.resumes else had.keys()
+        courses = [[copy for copy in firsts if copy.key not in passed_over]]
+        for _, course in groupby(firsts, attrgetter("connection")):
+            courses.append([copy for copy in course if copy.key not in repeated])
         for course in courses:
             if (found := _out_of_order([known[copy.whose, copy.key] for copy in course])) is not None:
                 yield Finding("P3 order", f"{reader.name} got {found}")
@@ -256,22 +261,14 @@ def _placed(reader: Reader, refused: set[int]) -> list[Copy]:
     return [copy for copy in firsts.values() if not copy.redelivered and copy.key not in refused]
 
 
-def _had_elsewhere(history: History, reader: Reader, copies: list[Copy]) -> set[int]:
-    """Keys that another reader of the user had by the time of this one's copy.
-
-    One that resumes passes over nothing that it was not sent, but where the database began another life.
-    """
-    restarts = [fault for fault in history.faults if fault.restart]
-    others = [each for each in history.readers if each is not reader and each.user == reader.user]
-    since: dict[int, float] = {}
-    for copy in (copy for each in others for copy in each.copies):
-        since[copy.key] = min(copy.at, since.get(copy.key, INFINITY))
-    return {
-        copy.key
-        for copy in copies
-        if since.get(copy.key, INFINITY) < copy.at
-        and (not reader.resumes or _between(restarts, since[copy.key], copy.at))
-    }
+def _had_by_others(history: History, reader: Reader, copies: list[Copy]) -> dict[int, float]:
+    """When another reader of the user had what this one got later, by key."""
+    firsts: dict[int, float] = {}
+    for each in history.readers:
+        if each is not reader and each.user == reader.user:
+            for copy in each.copies:
+                firsts[copy.key] = min(copy.at, firsts.get(copy.key, INFINITY))
+    return {copy.key: firsts[copy.key] for copy in copies if firsts.get(copy.key, INFINITY) < copy.at}
 
 
 def _out_of_order(rows: list[Row]) -> str | None:
