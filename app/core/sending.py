@@ -98,8 +98,8 @@ class Sending:
         """Make a row ready that was sent before; it has no place of its own."""
         self.ready.add(message._replace(redelivered=True), None)
 
-    def add_routed(self, messages: Iterable[Message], found_by: Pass) -> None:
-        """Make those rows ready that the tail found and the reader has not got."""
+    def route(self, messages: Iterable[Message], found_by: Pass, actions: list[Action], now: float) -> None:
+        """Send those rows that the tail found and the reader has not got; what finds no room is ready."""
         before, after_id = self._pass, self._after_id
         # Xids say something only within one incarnation; after a restart a row too many is allowed.
         if before is not None and before.incarnation != found_by.incarnation:
@@ -109,7 +109,10 @@ class Sending:
                 continue
             if before is not None and before.had(message.xid, message.id, after_id):
                 continue
-            self.ready.add(message, found_by)
+            if self.ready.count or not self._confirming.has_room:
+                self.ready.add(message, found_by)
+            else:
+                self._send(message, found_by, actions, now)
 
     def send(self, actions: list[Action], now: float) -> bool:
         """Send of what is ready as much as the window takes; whether it has room for more."""

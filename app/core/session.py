@@ -179,8 +179,10 @@ class Session:
             mine = (message for message in messages if sending.is_mine(message))
             self._catching_up.hold(mine, found_by, self._limits)
             return []
-        sending.add_routed(messages, found_by)
-        actions = self._pump(now)
+        actions: list[Action] = []
+        sending.route(messages, found_by, actions, now)
+        if self.confirming.should_ask(now):
+            actions.append(self._ping(now))
         if sending.ready.count and self._is_full():
             self._fall_back()
         return actions
@@ -286,7 +288,7 @@ class Session:
         actions: list[Action] = []
         while self._sending.send(actions, now) and self._catching_up is not None:
             if self._catching_up.is_read:
-                self._end_read(self._catching_up)
+                self._end_read(self._catching_up, actions, now)
                 continue
             step = self._catching_up.next_step(self.position, with_undelivered=self._owes_undelivered)
             if step is None:
@@ -296,7 +298,7 @@ class Session:
             actions.append(self._ping(now))
         return actions
 
-    def _end_read(self, ended: CatchingUp) -> None:
+    def _end_read(self, ended: CatchingUp, actions: list[Action], now: float) -> None:
         self._sending.end_pass()
         if ended.needs_another:
             self._catch_up()
@@ -304,7 +306,7 @@ class Session:
         self.phase = Phase.LIVE
         self._catching_up = None
         for message, found_by in ended.held():
-            self._sending.add_routed((message,), found_by)
+            self._sending.route((message,), found_by, actions, now)
 
     def _is_full(self) -> bool:
         return self._sending.ready.exceeds(self._limits.queue, self._limits.queue_bytes)

@@ -93,9 +93,9 @@ def _unseen(kind: str, *, mine: str = "", overlap: str | None = None, owed: str 
             f"(SELECT * FROM {table} WHERE redriven_at >= {overlap} OFFSET 0) AS redriven WHERE {both}"
         )
     if owed:
-        branches.append(f"{table} WHERE {owed} AND {both}")
-    # Only the branches beyond the first two can find a row twice.
-    union = "UNION" if len(branches) > 2 else "UNION ALL"
+        branches.append(f"{table} WHERE {owed} AND xid < $1 AND xid <> ALL($2::xid8[]) AND {both}")
+    # Only those of an overlap can find a row twice; to look for such takes as long as to find all.
+    union = "UNION" if overlap else "UNION ALL"
     return f" {union} ".join(f"SELECT id, xid FROM {branch}" for branch in branches)
 
 

@@ -178,21 +178,15 @@ $$;
 CREATE OR REPLACE FUNCTION @schema@.realtime_may_see(event_ids bigint[]) RETURNS SETOF bigint
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = @schema@, pg_temp
--- The service looks up single rows; here hundreds are compared with hundreds.
-SET enable_hashjoin = on
 AS $$
-    WITH asked AS MATERIALIZED (
-        SELECT e.id, e.room_id, e.user_id, e.payload ->> 'sender_id' = e.user_id AS authored
-        FROM @schema@.realtime_events e WHERE e.id = ANY (event_ids)
-    ), member AS (
-        SELECT p.room_id, p.user_id, bool_or(p.left_at IS NULL) AS present
-        FROM (SELECT DISTINCT room_id, user_id FROM asked) a
-        JOIN @schema@.room_participants p ON p.room_id = a.room_id AND p.user_id = a.user_id
-        GROUP BY p.room_id, p.user_id
-    )
-    SELECT a.id
-    FROM asked a LEFT JOIN member m ON m.room_id = a.room_id AND m.user_id = a.user_id
-    WHERE a.room_id IS NULL OR m.present OR (m.present IS NULL AND a.authored)
+    SELECT e.id
+    FROM @schema@.realtime_events e
+    LEFT JOIN @schema@.room_participants p ON p.room_id = e.room_id AND p.user_id = e.user_id
+    WHERE e.id = ANY (event_ids)
+    GROUP BY e.id
+    HAVING e.room_id IS NULL
+        OR bool_or(p.user_id IS NOT NULL AND p.left_at IS NULL)
+        OR (count(p.user_id) = 0 AND e.payload ->> 'sender_id' = e.user_id)
 $$;
 
 -- Remove up to `batch` rows of deleted users: of those whose deletion has a command above `after_id` that is not
