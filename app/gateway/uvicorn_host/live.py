@@ -7,8 +7,8 @@ queue, no parser, no timer.
 
 import asyncio
 import secrets
-from collections.abc import MutableSet
-from dataclasses import dataclass
+from collections.abc import Iterator, MutableSet
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
@@ -16,6 +16,7 @@ from websockets.frames import CLOSE, PONG, Close, CloseCode, Frame
 
 from app.gateway.socket import OpenEvents, SocketEvents
 
+from .end_of_turn import EndOfTurn
 from .inbound import (
     FRAMES_AT_ONCE,
     FRAMES_PER_SECOND,
@@ -37,7 +38,15 @@ _SHORT: Final = 126
 _MEDIUM: Final = 1 << 16
 _REASON_SIZE: Final = 123
 _PING_SIZE: Final = 4
+_PINGS_AT_ONCE: Final = 256
 _TOO_MANY: Final = Violation(CloseCode.POLICY_VIOLATION, TOO_MANY_FRAMES)
+
+
+def _nonces() -> Iterator[bytes]:
+    """Random bytes, of which the system is asked for many at once."""
+    while True:
+        some = secrets.token_bytes(_PING_SIZE * _PINGS_AT_ONCE)
+        yield from (some[start : start + _PING_SIZE] for start in range(0, len(some), _PING_SIZE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,9 @@ class SocketHost:
     message_size: int
     high_water: int
     close_timeout: float
+    end_of_turn: EndOfTurn
+    nonces: Iterator[bytes] = field(default_factory=_nonces)
+    """What pings ask to have back: who could guess it could confirm what it has not read."""
 
 
 class _State(Enum):
@@ -120,8 +132,14 @@ class LiveSocket(asyncio.Protocol):
     def ping(self) -> None:
         """Send a ping whose answer `on_pong` reports."""
         if self._state is _State.OPEN:
-            self._ping = secrets.token_bytes(_PING_SIZE)
+            self._ping = next(self._host.nonces)
             self._write(b"\x89\x04" + self._ping)
+
+    def flush(self) -> None:
+        """Write what this turn of the loop has collected."""
+        outgoing, self._outgoing = self._outgoing, None
+        if outgoing is not None and not self._transport.is_closing():
+            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
 
     def close(self, code: int, reason: str = "") -> None:
         """Send a close frame and drop the connection when the echo came or its time is over.
@@ -132,7 +150,7 @@ class LiveSocket(asyncio.Protocol):
             return
         cut = reason.encode()[:_REASON_SIZE].decode(errors="ignore")
         self._write(Frame(CLOSE, Close(code, cut).serialize()).serialize(mask=False))
-        self._flush()
+        self.flush()
         if self._state is _State.OPEN:
             self._state = _State.CLOSING
             self._close_code = code
@@ -244,7 +262,7 @@ class LiveSocket(asyncio.Protocol):
         Where bytes are left unread, TCP resets the connection, and the peer may never see what was said.
         """
         self._say_close(code, payload)
-        self._flush()
+        self.flush()
         self._state = _State.ENDING
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
@@ -260,23 +278,18 @@ class LiveSocket(asyncio.Protocol):
         if self._outgoing is None:
             self._outgoing = [data]
             self._outgoing_size = len(data)
-            self._host.loop.call_soon(self._flush)
+            self._host.end_of_turn.add(self)
         else:
             self._outgoing.append(data)
             self._outgoing_size += len(data)
             if self._outgoing_size > self._host.high_water:
-                self._flush()  # now, so that `writable` tells the truth
-
-    def _flush(self) -> None:
-        outgoing, self._outgoing = self._outgoing, None
-        if outgoing is not None and not self._transport.is_closing():
-            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+                self.flush()  # now, so that `writable` tells the truth
 
     def _end(self) -> None:
         """Close the transport once its buffer is written, or drop it when that takes too long."""
         if self._state is _State.CLOSED:
             return
-        self._flush()
+        self.flush()
         self._state = _State.ENDING
         self._transport.close()
         self._drop_later()
