@@ -6,10 +6,11 @@ PostgreSQL and is never parsed here.
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from math import floor
 from typing import NamedTuple
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Message(NamedTuple):
@@ -30,13 +31,14 @@ class Message(NamedTuple):
 
 def timestamp(moment: datetime) -> str:
     """UTC with milliseconds and `Z`, as everywhere in the contract."""
-    return f"{_second(floor(moment.timestamp()))}.{moment.microsecond // 1000:03}Z"
+    since = moment - _EPOCH
+    return f"{_second(since.days * 86_400 + since.seconds)}.{since.microseconds // 1000:03}Z"
 
 
 @lru_cache(maxsize=64)
 def _second(since_epoch: int) -> str:
     """A second in UTC; most messages are of one that has been written before, which takes far longer."""
-    return datetime.fromtimestamp(since_epoch, UTC).isoformat()[:-6]
+    return (_EPOCH + timedelta(seconds=since_epoch)).isoformat()[:-6]
 
 
 def event(row_id: int, xid: int, event_type: str, data: str, created_at: datetime) -> Message:

@@ -218,9 +218,8 @@ class CatchUp:
 
     def _begun(self, first: Pass, found: Found, reason: Lost | None, *, partial: bool = False) -> Begun:
         self._seen_at = None if reason is Lost.RETENTION else first.seen_at
-        generation = (found.facts["generations"] or {}).get(str(self._device_id))
         page = self._page(found.rows)
-        return Begun(first, page, partial, reason, found.facts["revoked_before"], generation)
+        return Begun(first, page, partial, reason, found.facts["revoked_before"], found.facts["generation"])
 
     def _leave_out(self, found: Found, skip: Callable[[Row], bool]) -> Found:
         """Pass over some rows of the read, on this page and on those that follow."""

@@ -5,6 +5,13 @@ from datetime import datetime
 
 import asyncpg
 
+from app.store.outbox_sql import sayable
+
+_PAGE = f"""
+SELECT id, event_id, user_id, device_id, reason, detail, attempts, dead_at, event_type,
+       CASE WHEN created_at IS NOT NULL THEN {sayable("created_at")} END, is_redrivable
+FROM realtime_list_dead_letters($1, $2, $3)"""
+
 
 class Held(Exception):  # noqa: N818 - what the table says, not a mistake
     """Somebody holds what would change; it can be tried again."""
@@ -34,9 +41,7 @@ async def page(
     connection: asyncpg.Connection, user_id: str | None, after_id: int, at_most: int
 ) -> list[DeadLetter]:
     """List letters above an id in the order of their ids, of one user or of all."""
-    rows = await connection.fetch(
-        "SELECT * FROM realtime_list_dead_letters($1, $2, $3)", user_id, after_id, at_most
-    )
+    rows = await connection.fetch(_PAGE, user_id, after_id, at_most)
     return [DeadLetter(*row) for row in rows]
 
 

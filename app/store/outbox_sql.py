@@ -32,14 +32,21 @@ head AS MATERIALIZED (
 EVENT_MARKS = "((r.room_id IS NOT NULL)::int + 2 * (r.collapse_key IS NOT NULL)::int)::bigint"
 """What must be asked about an event before it is sent: `OF_ROOM` and `COLLAPSIBLE`, added up."""
 
+
+def sayable(time: str) -> str:
+    """A column's time where messages and the driver have one for it, else 1970: a host can write any."""
+    return f"CASE WHEN {time} BETWEEN 'epoch' AND '9999-12-31Z' THEN {time} ELSE 'epoch' END"
+
+
+_CREATED_AT = f"{sayable('r.created_at')} AS created_at"
 _EVENT = (
     "'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data,"
-    f" r.created_at, {EVENT_MARKS} AS ref"
+    f" {_CREATED_AT}, {EVENT_MARKS} AS ref"
 )
-_SYNC = "'s' AS kind, r.id, r.xid, r.user_id, r.action_type, r.payload::text, r.created_at, r.device_id"
+_SYNC = f"'s' AS kind, r.id, r.xid, r.user_id, r.action_type, r.payload::text, {_CREATED_AT}, r.device_id"
 _COMMAND = (
     "'c' AS kind, r.id, r.xid, r.user_id, r.kind,"
-    " coalesce(r.detail ->> 'generation', r.detail ->> 'revoked_before'), r.created_at, r.device_id"
+    f" coalesce(r.detail ->> 'generation', r.detail ->> 'revoked_before'), {_CREATED_AT}, r.device_id"
 )
 
 # Rows restored from another cluster can have xids of the future; until `adopt_foreign_rows` has seen to
@@ -156,7 +163,7 @@ _PURGED_THROUGH = """
 _USER_FACTS = f"""json_build_object(
     'erased', realtime_user_erased($8), {_PURGED_THROUGH},
     'revoked_before', {revoked_before("$8")},
-    'generations', (SELECT json_object_agg(d.id, d.generation) FROM users_devices AS d WHERE d.user_id = $8),
+    'generation', (SELECT d.generation FROM users_devices AS d WHERE d.id = $11 AND d.user_id = $8),
     'tried', EXISTS (SELECT FROM realtime_redeliveries WHERE user_id = $8)
              OR EXISTS (SELECT FROM realtime_dead_letters WHERE user_id = $8),
     'ancestors', (SELECT json_agg(system_identifier) FROM realtime_ancestors),
@@ -199,7 +206,7 @@ TAIL_OVERLAP = _first_page(_tail_parts("$8"), _XIDS, commands=True)
 TAIL_IDS = _later_ids(_tail_parts(None))
 TAIL_IDS_OVERLAP = _later_ids(_tail_parts("$8"))
 USER = _first_page(_user_parts(None), _USER_FACTS, commands=False)
-USER_OVERLAP = _first_page(_user_parts("$11"), _USER_FACTS, commands=False)
+USER_OVERLAP = _first_page(_user_parts("$12"), _USER_FACTS, commands=False)
 USER_IDS = _later_ids(_user_parts(None))
 USER_IDS_OVERLAP = _later_ids(_user_parts("$11"))
 _COVERED = """

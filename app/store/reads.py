@@ -124,10 +124,10 @@ async def unseen_by_user(
 ) -> Found | None:
     """Read the first rows for one user.
 
-    `facts` tell erased, purged_through, tried, ancestors, xids and owed_xids. None when the incarnation has
-    no id yet. Raises Unfit.
+    `facts` tell erased, purged_through, tried, ancestors, xids, owed_xids, revoked_before, and the generation
+    of the owner's device. None when the incarnation has no id yet. Raises Unfit.
     """
-    arguments = (*wanted.arguments(), limit, limit_bytes, *_of(owner))
+    arguments = (*wanted.arguments(), limit, limit_bytes, *_of(owner), owner.device_id)
     if wanted.since is None:
         return await _read(connection, sql.USER, *arguments, limit=limit)
     return await _read(connection, sql.USER_OVERLAP, *arguments, wanted.since, limit=limit)

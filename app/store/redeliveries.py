@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from app.store.outbox_sql import EVENT_MARKS
+from app.store.outbox_sql import EVENT_MARKS, sayable
 from app.store.reads import Row
 
 LONGEST_DETAIL = 200
+SIZED_AT_ONCE = 32
+"""Of how many rows of a reader a claim looks at the size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ WITH readers AS MATERIALIZED (
                 SELECT r.id, r.event_id FROM realtime_redeliveries AS r
                 WHERE r.user_id = reader.user_id AND r.device_id IS NOT DISTINCT FROM reader.device_id
                   AND r.next_attempt_at <= clock_timestamp()
-                ORDER BY r.id LIMIT least($3, 32)  -- the size of each is asked for
+                ORDER BY r.id LIMIT least($3, {SIZED_AT_ONCE})
             ) AS first
             LEFT JOIN realtime_events AS e ON e.id = first.event_id
             LEFT JOIN sync_queue AS s ON s.id = first.event_id
@@ -128,11 +130,12 @@ WITH readers AS MATERIALIZED (
     FROM mine WHERE r.id = mine.id
     RETURNING r.event_id, r.device_id AS reader
 )
-SELECT 'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data, r.created_at,
-       {EVENT_MARKS} AS ref, due.reader
+SELECT 'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data,
+       {sayable("r.created_at")} AS created_at, {EVENT_MARKS} AS ref, due.reader
 FROM due JOIN realtime_events AS r ON r.id = due.event_id AND (due.reader IS NOT NULL OR NOT r.delivered)
 UNION ALL
-SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text, s.created_at, s.device_id, due.reader
+SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text,
+       {sayable("s.created_at")}, s.device_id, due.reader
 FROM due JOIN sync_queue AS s ON s.id = due.event_id
 ORDER BY id"""
 
@@ -143,11 +146,12 @@ WITH due AS MATERIALIZED (
     WHERE r.user_id = $1 AND r.device_id IS NOT DISTINCT FROM $2 AND r.next_attempt_at <= clock_timestamp()
     ORDER BY r.event_id LIMIT $3
 )
-SELECT 'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data, r.created_at,
-       {EVENT_MARKS} AS ref
+SELECT 'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data,
+       {sayable("r.created_at")} AS created_at, {EVENT_MARKS} AS ref
 FROM due JOIN realtime_events AS r ON r.id = due.event_id AND ($2::bigint IS NOT NULL OR NOT r.delivered)
 UNION ALL
-SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text, s.created_at, s.device_id
+SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text,
+       {sayable("s.created_at")}, s.device_id
 FROM due JOIN sync_queue AS s ON s.id = due.event_id
 ORDER BY id"""
 
@@ -192,8 +196,8 @@ async def claim_due(
 ) -> list[Row]:
     """Take rows that are due to these readers, in id order, for so many seconds.
 
-    Of each reader the oldest, until they exceed `bytes_each`. Each has one column more than a row of a read:
-    `reader`, the device that it is for, or null.
+    Of each reader the oldest, SIZED_AT_ONCE at most, until they exceed `bytes_each`. Each has one column more
+    than a row of a read: `reader`, the device that it is for, or null.
     """
     return await connection.fetch(
         _CLAIM,

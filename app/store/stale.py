@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from app.store.outbox_sql import EVENT_MARKS
+from app.store.outbox_sql import EVENT_MARKS, sayable
 from app.store.reads import Row
 
 LOOKED_AT = 1000
@@ -105,8 +105,8 @@ WITH mine AS MATERIALIZED (
         next_attempt_at = statement_timestamp() + (0.95 + 0.1 * random())
             * make_interval(secs => least($2::float8 * power(2, least(r.attempts, 30)), $3::float8))
     FROM mine WHERE r.id = mine.id
-    RETURNING '{kind}' AS kind, r.id, r.xid, r.user_id, r.{label}, r.payload::text, r.created_at,
-              {origin} AS ref
+    RETURNING '{kind}' AS kind, r.id, r.xid, r.user_id, r.{label}, r.payload::text,
+              {sayable("r.created_at")} AS created_at, {origin} AS ref
 )
 SELECT * FROM claimed ORDER BY id"""
 

@@ -21,6 +21,7 @@ class Socket:
 
     def abort(self) -> None:
         self.told.append("abort")
+        raise OSError("nor that")
 
 
 async def test_sockets_write_at_the_end_of_the_turn_and_not_before() -> None:

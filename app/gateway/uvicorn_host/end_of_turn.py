@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Protocol
 
 log = logging.getLogger(__name__)
@@ -38,4 +39,5 @@ class EndOfTurn:
             except Exception:
                 # One's fault must not reach the others.
                 log.exception("a connection could not be written to")
-                socket.abort()
+                with suppress(Exception):
+                    socket.abort()

@@ -5,7 +5,7 @@ import json
 import asyncpg
 import pytest
 
-from tests.e2e.adversary.conftest import welcome
+from tests.e2e.adversary.conftest import good, welcome
 from tests.support import host as app
 from tests.support.postgres import Database
 from tests.support.roles import role_names
@@ -116,4 +116,36 @@ async def test_a_row_of_the_owner_s_own_hand_stops_nobody(
     returning = await welcome(server, user)
     await returning.ask()
     for client in (*clients, returning):
+        await client.close()
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "20000-01-01", "0044-03-15 BC"])
+async def test_a_time_that_no_message_can_tell_stops_nobody(
+    server: Server, host: asyncpg.Connection, house: Database, moment: str
+) -> None:
+    """The host may set that of a sync row, and the owner that of an event; both come, and are from 1970."""
+    user, other = await app.add_user(host), await app.add_user(host)
+    phone = {"device_token": f"phone of {user}", "platform": "ios"}
+    made = await server.request("POST", "/realtime/devices", json=phone, headers=good(user))
+    assert made.status_code == 201
+    who = {"device_token": phone["device_token"]}
+    before = await server.request("GET", "/realtime/sync", params=who, headers=good(user))
+    clients = [await welcome(server, user, **who), await welcome(server, other)]
+    forger = await as_host_role(house)
+    for writer, row in (
+        (forger, "sync_queue (user_id, action_type, payload, created_at) VALUES ($1, 'x', '{}',"),
+        (host, "realtime_events (user_id, event_type, payload, created_at) VALUES ($1, 'x', '{}',"),
+    ):
+        await writer.execute(f"INSERT INTO {row} $2::text::timestamptz)", user, moment)
+    await forger.close()
+    await app.log_mood(host, other)
+
+    live = await clients[0].got(2)
+    await clients[1].got(1)
+    asked = who | {"position": before.json()["next"]}
+    read = await server.request("GET", "/realtime/sync", params=asked, headers=good(user))
+
+    assert [one["id"] for one in read.json()["messages"]] == [one["id"] for one in live]
+    assert {one["timestamp"] for one in (*live, *read.json()["messages"])} == {"1970-01-01T00:00:00.000Z"}
+    for client in clients:
         await client.close()

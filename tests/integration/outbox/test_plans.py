@@ -184,8 +184,8 @@ async def read_little(meter: Meter, seen: Snapshot, crowded: Snapshot) -> None:
         "TAIL_OVERLAP": (outbox_sql.TAIL_OVERLAP, page, (since,), 4 * young + 40_000 + SYNC_ROWS),
         "TAIL_IDS": (outbox_sql.TAIL_IDS, ids, (), 4 * FEW),
         "TAIL_IDS_OVERLAP": (outbox_sql.TAIL_IDS_OVERLAP, ids, (since,), 4 * young + 40_000 + SYNC_ROWS),
-        "USER": (outbox_sql.USER, page, me, 16 * FEW),
-        "USER_OVERLAP": (outbox_sql.USER_OVERLAP, page, (*me, since), 16 * FEW + 500),
+        "USER": (outbox_sql.USER, page, (*me, None), 16 * FEW),
+        "USER_OVERLAP": (outbox_sql.USER_OVERLAP, page, (*me, None, since), 16 * FEW + 500),
         "USER_IDS": (outbox_sql.USER_IDS, ids, me, 8 * FEW),
         "USER_IDS_OVERLAP": (outbox_sql.USER_IDS_OVERLAP, ids, (*me, since), 8 * FEW + 500),
     }
