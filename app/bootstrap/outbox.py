@@ -14,6 +14,7 @@ from app.outbox.catch_up import Archive
 from app.outbox.fan_out import FanOut
 from app.outbox.listener import Listener
 from app.outbox.receipts import Receipts
+from app.outbox.restraint import UNRESTRAINED
 from app.outbox.tail import Tail, Timing
 from app.outbox.walk import PageSize
 from app.settings import Bells, Settings
@@ -76,7 +77,9 @@ def archive(settings: Settings, database: Database, written: Receipts, tail: Tai
 
 def archive_of_answers(of_connections: Archive) -> Callable[[int], Archive]:
     """The same for one answer over HTTP, of at most so many rows."""
-    return lambda rows: replace(of_connections, page=PageSize(rows, MOST_BYTES), settles=False)
+    return lambda rows: replace(
+        of_connections, page=PageSize(rows, MOST_BYTES), settles=False, restraint=UNRESTRAINED
+    )
 
 
 def _page(settings: Settings) -> PageSize:

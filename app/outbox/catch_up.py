@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -13,7 +13,7 @@ from app.core.messages import Message
 from app.core.position import Lost, Pass, Position, lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
 from app.outbox.receipts import Receipts
-from app.outbox.restraint import PART, rest
+from app.outbox.restraint import Restraint
 from app.outbox.sieve import Sieve
 from app.outbox.walk import PageSize, Walk, all_but, less_owed
 from app.store import redeliveries
@@ -42,7 +42,7 @@ class Archive:
     `receipts` know what has reached its user although the table does not say so yet. `settles`: reading may
     write down that nobody need get an event any more. `begun` is set once the tail routes what is committed
     from then on: read before that, a reader would miss what comes between. None where nobody is fed live.
-    `wait` is how a reader rests between the parts of a long read, for so many seconds.
+    `restraint`: what a long read leaves to others.
     """
 
     database: Database
@@ -52,7 +52,7 @@ class Archive:
     receipts: Receipts
     settles: bool = True
     begun: asyncio.Event | None = None
-    wait: Callable[[float], Awaitable[None]] = asyncio.sleep
+    restraint: Restraint = field(default_factory=Restraint)
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[asyncpg.Connection]:
@@ -171,13 +171,13 @@ class CatchUp:
         """Go on with the read; raises Interrupted when it must begin again, UserErased, and Unavailable."""
         if self._walk is None:
             raise Interrupted("no read is under way")
-        began = time.monotonic()
+        restraint, began = self._archive.restraint, time.monotonic()
         if began < self._rests_until:
-            await self._archive.wait(self._rests_until - began)
+            await restraint.wait(self._rests_until - began)
             began = time.monotonic()
-        rows = await self._walk.later(PART)
+        rows = await self._walk.later(restraint.part)
         ended = time.monotonic()
-        self._rests_until = ended + rest(ended - began)
+        self._rests_until = ended + restraint.rest(ended - began)
         purged_through, seen_at = self._walk.purged_through, self._seen_at
         if seen_at is None or purged_through is None or purged_through <= seen_at:
             return self._page(rows)
