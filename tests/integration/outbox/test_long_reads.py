@@ -13,7 +13,6 @@ from app.store.database import Database as Pool
 from app.store.database import address
 from tests.integration.outbox.test_receipts import Writing, events_of
 from tests.support.postgres import Database
-from tests.support.server import PATIENCE
 
 PART = 3
 PAGE = PageSize(rows=2 * PART)
@@ -59,7 +58,12 @@ async def test_an_answer_comes_in_whole_pages_and_without_a_rest(
     """Somebody waits for it."""
     ids = list(await events_of(host, "u", 5 * PART))
 
-    async with asyncio.timeout(PATIENCE):
-        pages = await pages_of(database, replace(UNRESTRAINED, longest=HOUR))
+    rests: list[float] = []
 
+    async def resting(seconds: float) -> None:
+        rests.append(seconds)
+
+    pages = await pages_of(database, replace(UNRESTRAINED, longest=HOUR, wait=resting))
+
+    assert rests == []
     assert pages == [ids[: 2 * PART], ids[2 * PART : 4 * PART], ids[4 * PART :]]
