@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_major: run on every major version of PostgreSQL found")
-    config.addinivalue_line("markers", "one_major: says nothing of PostgreSQL; run on the newest")
+    config.addinivalue_line("markers", "one_major: run on the newest PostgreSQL alone")
     for name in [name for name in os.environ if name.startswith("PG")] + ["DATABASE_URL"]:
         os.environ.pop(name, None)  # they would lead tests to other servers
     config.stash[SERVERS] = Servers()

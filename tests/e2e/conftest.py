@@ -27,6 +27,13 @@ Listen = Callable[..., Awaitable[stream.Stream]]
 Eventually = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run on the newest PostgreSQL alone, unless marked: what depends on the version is tested part by part."""
+    if metafunc.definition.get_closest_marker("every_major") is None:
+        metafunc.definition.add_marker(pytest.mark.one_major)
+
+
 def aside(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine outside the loops of the tests."""
     results: list[T] = []

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.support.postgres import ROOT
 
 TINY = {
@@ -18,7 +16,6 @@ TINY = {
 }
 
 
-@pytest.mark.one_major
 def test_the_benchmark_measures_us_beside_the_floor(tmp_path: Path) -> None:
     """Everything that was written arrived and was marked, and the result can be read again."""
     numbers = [argument for name, value in TINY.items() for argument in ("--set", f"{name}={value}")]

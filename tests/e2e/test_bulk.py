@@ -4,13 +4,10 @@ import asyncio
 import time
 
 import asyncpg
-import pytest
 
 from tests.e2e.conftest import Connect, Eventually
 from tests.support import host as app
 from tests.support.server import Server
-
-pytestmark = pytest.mark.one_major
 
 ROWS, USERS, CONNECTED = 100_000, 1_000, 200
 MEMORY = 32 << 20

@@ -17,8 +17,6 @@ from tests.support.postgres import Database, free_port
 from tests.support.roles import as_service
 from tests.support.server import PATIENCE
 
-pytestmark = pytest.mark.one_major
-
 
 def test_what_there_is_is_left_alone_until_the_end() -> None:
     """Then everything is as it was."""

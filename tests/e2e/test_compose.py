@@ -22,8 +22,6 @@ from app.settings import Settings
 from tests.e2e.readme import environment, shell, shell_until_up
 from tests.support.postgres import ROOT, Database, free_port
 
-pytestmark = pytest.mark.one_major
-
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 FLUSH = 2 * LAST_WORD  # seconds: the receipts, and the pool
 

@@ -24,8 +24,6 @@ from demo.stops import SIGNALS, Stopped, Stops
 from demo.terminal import Terminal
 from tests.support.postgres import ROOT, discard, free_port, runs_directory
 
-pytestmark = pytest.mark.one_major
-
 PATIENCE = 120  # seconds, for a machine with much else to do
 ENDED = "Stopped"
 

@@ -17,8 +17,6 @@ from tests.support.server import Server
 BODY, URL = 10_000, 4000
 SERVICE_TOKEN = "x" * 40
 
-pytestmark = pytest.mark.one_major
-
 
 @pytest.fixture(scope="module")
 def server_settings() -> dict[str, Any]:

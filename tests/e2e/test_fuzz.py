@@ -26,8 +26,6 @@ TALKERS, SAID = 10, 300
 STREAMS, HANDSHAKES, BODIES, TOKENS = 800, 200, 1000, 300
 AT_ONCE = 10
 
-pytestmark = pytest.mark.one_major
-
 
 @pytest.fixture(scope="module")
 def server_settings() -> dict[str, Any]:

@@ -13,8 +13,6 @@ from tests.support.postgres import Database
 from tests.support.roles import as_service
 from tests.support.server import PATIENCE
 
-pytestmark = pytest.mark.one_major
-
 
 async def marked(connection: asyncpg.Connection, user: str) -> None:
     """Wait until everything of a user has been marked."""

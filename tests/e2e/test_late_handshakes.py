@@ -25,7 +25,6 @@ async def connect(transport: str, address: Address, **who: str) -> Client | stre
     return await stream.request(address, f"{stream.PATH}?{urlencode(who)}")
 
 
-@pytest.mark.one_major
 @pytest.mark.parametrize("transport", ["websocket", "server-sent events"])
 async def test_a_handshake_that_comes_late_to_the_database_replaces_nobody(
     house: Database,

@@ -21,8 +21,6 @@ from tests.support.postgres import Database
 from tests.support.roles import as_service
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 EVERYTHING = {
     "version": 1,
     "disable_existing_loggers": False,

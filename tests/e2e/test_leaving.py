@@ -19,8 +19,6 @@ from tests.support.crowd import crowd, until_all
 from tests.support.postgres import Database
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 DRAIN = 8.0
 """Seconds that the drain may take; a process is gone three seconds after."""
 

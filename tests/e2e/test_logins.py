@@ -23,8 +23,6 @@ from tests.support.key_server import key_server
 from tests.support.postgres import Database
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 
 @pytest.fixture(scope="module")
 def server_settings() -> dict[str, Any]:

@@ -25,8 +25,6 @@ EXAMPLES = 10
 """Of each operation, beside those that are made of its description one by one."""
 SERVICE_TOKEN = "x" * 40
 
-pytestmark = pytest.mark.one_major
-
 
 @pytest.fixture(scope="module", params=["everybody", "those with a token"])
 def server_settings(request: pytest.FixtureRequest) -> dict[str, Any]:

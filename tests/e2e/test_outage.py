@@ -34,6 +34,7 @@ async def not_ready(server: Server, eventually: Eventually) -> dict[str, Any]:
     return await server.health()
 
 
+@pytest.mark.every_major
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_a_database_that_stops_and_returns_costs_nothing(
     stoppable: Cluster,
@@ -102,6 +103,7 @@ async def test_a_database_that_stops_and_returns_costs_nothing(
         assert nameless.ids == sorted(set(nameless.ids))
 
 
+@pytest.mark.every_major
 async def test_a_position_from_before_a_restart_resumes_and_proves_nothing(
     stoppable: Cluster, new_database: NewDatabase, start_server: StartServer, eventually: Eventually
 ) -> None:
@@ -142,7 +144,6 @@ async def test_a_position_from_before_a_restart_resumes_and_proves_nothing(
     assert await host.fetchrow(stored, user) != device
 
 
-@pytest.mark.one_major
 async def test_a_service_that_starts_before_its_database_waits_for_it(
     stoppable: Cluster, new_database: NewDatabase, start_server: StartServer, connect: Connect
 ) -> None:
@@ -170,7 +171,6 @@ async def test_a_service_that_starts_before_its_database_waits_for_it(
     assert [event["data"]["mood_score"] for event in events] == [1, 2]
 
 
-@pytest.mark.one_major
 async def test_a_service_that_waits_can_be_ended(
     stoppable: Cluster, new_database: NewDatabase, start_server: StartServer, connect: Connect
 ) -> None:
@@ -206,7 +206,6 @@ def freeze(stoppable: Cluster) -> Iterator[Callable[[], None]]:
         "frozen",
     ],
 )
-@pytest.mark.one_major
 async def test_a_service_whose_database_is_gone_can_be_ended(
     stoppable: Cluster,
     new_database: NewDatabase,
@@ -234,7 +233,6 @@ async def test_a_service_whose_database_is_gone_can_be_ended(
     assert server.survivors() == []
 
 
-@pytest.mark.one_major
 async def test_a_database_that_freezes_and_goes_on_costs_nothing(
     stoppable: Cluster,
     new_database: NewDatabase,
@@ -269,6 +267,7 @@ async def test_a_database_that_freezes_and_goes_on_costs_nothing(
     assert [event["data"]["mood_score"] for event in client.events] == [1, 2]
 
 
+@pytest.mark.every_major
 async def test_a_killed_backend_is_replaced_without_a_word_to_clients(
     new_database: NewDatabase, start_server: StartServer, connect: Connect
 ) -> None:
@@ -293,7 +292,6 @@ async def test_a_killed_backend_is_replaced_without_a_word_to_clients(
     assert len(client.ids) == 500
 
 
-@pytest.mark.one_major
 class TestStartingOnWhatCannotWork:
     """Exit with a status that says so and one line that says what to do, in a worker too."""
 

@@ -33,8 +33,6 @@ from tests.support.issuer import SECRET
 from tests.support.postgres import ROOT, Database, free_port
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 UNITS = {
     "s": 1,
     "d": 1,

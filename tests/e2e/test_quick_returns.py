@@ -11,8 +11,6 @@ from tests.e2e.test_devices import register
 from tests.support import host as app
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 
 @pytest.fixture(scope="module")
 def server_settings() -> dict[str, Any]:

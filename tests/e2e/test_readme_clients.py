@@ -12,8 +12,6 @@ from tests.e2e.readme import PATIENCE, PORT, block, environment, read_until, she
 from tests.support import host
 from tests.support.postgres import Database, free_port
 
-pytestmark = pytest.mark.one_major
-
 USER = "user123"
 SERVE = "uvicorn app.main:app --port 8002"
 

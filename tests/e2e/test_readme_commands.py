@@ -27,8 +27,6 @@ from tests.e2e.readme import (
 from tests.support import host
 from tests.support.postgres import ROOT, Database, discard, free_port, runs_directory
 
-pytestmark = pytest.mark.one_major
-
 PROBE = (
     r"curl -s -o /dev/null -w '%{http_code}\n' --max-time 2"
     " -H 'Connection: Upgrade' -H 'Upgrade: websocket' \\"

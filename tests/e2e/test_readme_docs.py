@@ -8,8 +8,6 @@ import pytest
 from app.settings import Settings
 from tests.support.postgres import ROOT
 
-pytestmark = pytest.mark.one_major
-
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
 DOCUMENTS = [

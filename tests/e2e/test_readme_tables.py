@@ -6,8 +6,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from app.core.close_codes import CloseCode
 from app.gateway import sse
 from app.gateway.websocket import PATH
@@ -15,8 +13,6 @@ from app.main import create_app
 from app.settings import Settings
 from tests.e2e.readme import README, table
 from tests.support.postgres import ROOT
-
-pytestmark = pytest.mark.one_major
 
 
 def shown(default: Any) -> str:

@@ -14,8 +14,6 @@ from tests.support.postgres import Database
 from tests.support.roles import as_service
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 HEAD, BODY = 4000, 10_000
 PARSERS = ["h11", *(["httptools"] if importlib.util.find_spec("httptools") else [])]
 

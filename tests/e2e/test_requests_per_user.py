@@ -11,8 +11,6 @@ from tests.support.issuer import SECRET, token
 from tests.support.postgres import Database
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 REQUESTS = 4
 
 

@@ -16,8 +16,6 @@ from tests.support.client import open_client, raw_client, raw_websocket, target
 from tests.support.postgres import Database
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 LIMIT = 64 << 10
 
 

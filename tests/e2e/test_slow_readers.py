@@ -13,8 +13,6 @@ from tests.support.client import RawClient, raw_websocket
 from tests.support.postgres import Database
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 READERS = 20
 WAITING = 10_000
 TEXT = "x" * 1000

@@ -12,8 +12,6 @@ from tests.support import host as app
 from tests.support import stream
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 ROWS = 700
 """More than a page, so that cuts fall into both."""
 UNMARKED = "SELECT count(*) FROM realtime_events WHERE user_id = $1 AND NOT delivered"

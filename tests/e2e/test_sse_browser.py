@@ -16,7 +16,6 @@ CHROMIUM = find_chromium()
 UNMARKED = "SELECT count(*) FROM realtime_events WHERE user_id = $1 AND NOT delivered"
 
 pytestmark = [
-    pytest.mark.one_major,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found; it is Debian's package `chromium`"),
 ]
 

@@ -14,8 +14,6 @@ from tests.support import stream
 from tests.support.postgres import Database
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 UNMARKED = "SELECT count(*) FROM realtime_events WHERE user_id = $1 AND NOT delivered"
 LIVED_ON = 3.0
 """Seconds."""

@@ -13,8 +13,6 @@ from tests.e2e.test_sync import acked, contents, ids, sync
 from tests.support import host as app
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 RECORDS = "SELECT array_agg(r::text || r.xmin::text ORDER BY id) FROM realtime_redeliveries AS r"
 
 

@@ -21,8 +21,6 @@ from tests.support.issuer import AUDIENCE, ISSUER, SECRET
 from tests.support.postgres import Database
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 SERVICE_TOKEN = "the token of the host and of its operators"
 MINE = {"iss": ISSUER, "aud": AUDIENCE}
 

@@ -14,8 +14,6 @@ from tests.support.issuer import SECRET, token
 from tests.support.postgres import Database
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 APP = "https://app.example"
 PUBLIC, ANOTHER = "8.8.4.4", "2a00:1450:4001:82a::1"
 NEIGHBOUR = "2a00:1450:4001:82a:1::2"  # of the same /64

@@ -12,8 +12,6 @@ from tests.e2e.test_devices import register
 from tests.support import host as app
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 ACK_TIMEOUT = 1.0
 REMINDERS = 3
 ATTEMPTS = 8

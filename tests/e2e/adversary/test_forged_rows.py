@@ -11,8 +11,6 @@ from tests.support.postgres import Database
 from tests.support.roles import role_names
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 FORGED_BELLS = [
     "",
     "{}",

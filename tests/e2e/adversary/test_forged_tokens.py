@@ -91,7 +91,6 @@ FORGED: dict[str, Callable[[str], str]] = {
 }
 
 
-@pytest.mark.one_major
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
 async def test_a_forged_token_is_nobody_s(
     server: Server, host: asyncpg.Connection, forge: Callable[[str], str]
@@ -117,7 +116,6 @@ async def refusal(server: Server, token: str, **query: str) -> int:
     return code
 
 
-@pytest.mark.one_major
 async def test_hostile_key_ids_make_nobody_besiege_the_issuer(
     house: Database, host: asyncpg.Connection, start_server: StartServer
 ) -> None:

@@ -17,8 +17,6 @@ from tests.support.server import PATIENCE, Server
 LIMIT = 64 << 10
 ATTACKERS = 10
 
-pytestmark = pytest.mark.one_major
-
 
 def frame(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
     return Frame(opcode, data, fin).serialize(mask=True)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
-import pytest
 
 from tests.e2e.adversary.conftest import Before, welcome
 from tests.e2e.conftest import Eventually
@@ -45,7 +44,6 @@ async def closed(attacker: asyncio.subprocess.Process) -> int:
     return int((await asyncio.wait_for(attacker.stdout.readline(), PATIENCE)).split()[1])
 
 
-@pytest.mark.one_major
 async def test_ten_thousand_half_open_connections_keep_nobody_out_and_leave_nothing(
     server: Server, host: asyncpg.Connection, eventually: Eventually, survives: Before
 ) -> None:

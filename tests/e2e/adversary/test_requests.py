@@ -19,8 +19,6 @@ ATTEMPTS = 300
 BODY = 1 << 20
 """The default of BODY_SIZE."""
 
-pytestmark = pytest.mark.one_major
-
 
 def forwarded(address: str, **headers: str) -> dict[str, str]:
     """A request as the proxy on this machine hands it on."""

@@ -18,8 +18,6 @@ PARSERS = ["h11", *(["httptools"] if importlib.util.find_spec("httptools") else 
 INNER = b"GET /realtime/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNKED_INNER = b"0\r\n\r\n" + INNER
 
-pytestmark = pytest.mark.one_major
-
 
 @pytest.fixture(scope="module", params=PARSERS)
 def module_server(house: Database, key_file: Path, request: pytest.FixtureRequest) -> Iterator[Server]:

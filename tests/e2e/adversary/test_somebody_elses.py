@@ -10,8 +10,6 @@ from tests.support import host as app
 from tests.support import stream
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 
 @pytest.fixture
 async def thief(host: asyncpg.Connection) -> str:

@@ -9,8 +9,6 @@ from tests.support import host as app
 from tests.support.inbox import Event
 from tests.support.server import Server
 
-pytestmark = pytest.mark.one_major
-
 each_transport = pytest.mark.parametrize("transport", TRANSPORTS, ids=lambda transport: transport.name)
 
 

@@ -15,8 +15,6 @@ from tests.support import host as app
 from tests.support.postgres import Database
 from tests.support.server import PATIENCE, Server
 
-pytestmark = pytest.mark.one_major
-
 each_transport = pytest.mark.parametrize("transport", TRANSPORTS, ids=lambda one: one.name)
 each_transport_and_nacks = pytest.mark.parametrize(
     "transport", [*TRANSPORTS, Refusing, Careful], ids=lambda one: one.name
