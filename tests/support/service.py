@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Container
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -226,7 +226,7 @@ class Rig:
             overlap=overlap,
             recent=Recent(knobs.remembered),
             on_busy=lambda _: None,
-            burst=nullcontext,
+            burst=self.pace.burst,
         )
         self.wakes = 0
         self.listener = Listener(

@@ -3,10 +3,14 @@
 import asyncpg
 import pytest
 
+from app.core.messages import Message
+from app.core.position import Pass
 from app.core.snapshot import Snapshot
 from app.store import outbox_sql, reads
 from app.store.reads import Unseen
-from tests.support.host import add_user, log_mood, publish
+from tests.integration.outbox.conftest import StartRig
+from tests.support.host import add_user, log_mood, log_moods, publish
+from tests.support.postgres import Database
 
 pytestmark = pytest.mark.every_major
 
@@ -27,8 +31,9 @@ async def test_few_rows_are_those_of_the_read_for_many(host: asyncpg.Connection,
         here = Snapshot.parse(await host.fetchval("SELECT pg_current_snapshot()::text"))
         seen = Snapshot(here.xmax, frozenset(range(seen.xmax, here.xmax)))
 
-    few = await reads.few_unseen_by_tail(host, seen, limit=4)
-    many = await reads.unseen_by_tail(host, Unseen(seen), limit=5, limit_bytes=1 << 20)
+    async with host.transaction(isolation="repeatable_read"):  # whoever else has a transaction meanwhile
+        few = await reads.few_unseen_by_tail(host, seen, limit=4)
+        many = await reads.unseen_by_tail(host, Unseen(seen), limit=5, limit_bytes=1 << 20)
 
     assert few is not None
     assert many is not None
@@ -51,3 +56,29 @@ async def test_a_row_that_is_large_is_not_among_the_few(host: asyncpg.Connection
     assert small is not None
     assert len(small.rows) == 1
     assert await reads.few_unseen_by_tail(host, seen, limit=4) is None
+
+
+async def test_very_many_rows_are_a_burst_and_a_few_are_none(
+    database: Database, host: asyncpg.Connection, start_rig: StartRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In which no ping goes along, so that the last row does not wait for the pongs of the first."""
+    user = await add_user(host)
+    rig = await start_rig(database.url)
+    peer = rig.connect(user)
+    await rig.settled(peer)
+    rows_first: list[bool] = []
+    route = rig.hub.route
+
+    def routing(user_id: str, messages: list[Message], found_by: Pass) -> None:
+        rows_first.append(rig.pace.rows_first)
+        route(user_id, messages, found_by)
+
+    monkeypatch.setattr(rig.hub, "route", routing)
+    await log_mood(host, user)
+    await rig.settled(peer)
+    await log_moods(host, [user], outbox_sql.FEW_ROWS + 2)
+    await rig.settled(peer)
+
+    assert rows_first[0] is False
+    assert True in rows_first
+    assert not rig.pace.rows_first
