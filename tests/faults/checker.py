@@ -131,8 +131,8 @@ def disorder(history: History, bounds: Bounds) -> Iterator[Finding]:
 
     On every connection, and from one to the next of a reader but for what others of its user had before: such a
     row may be passed over, and sent after all by a process that did not know so. After a restart of the database
-    that can be on the same connection. Of what came more than once the first copy counts; what says that it is
-    redelivered has no place.
+    that can be on the same connection. Of what came more than once the first copy counts; what is redelivered has
+    no place, where the reader is told so.
     """
     known = _by_key(history)
     restarts = [fault for fault in history.faults if fault.restart]
@@ -140,7 +140,11 @@ def disorder(history: History, bounds: Bounds) -> Iterator[Finding]:
         refused = {key for each in history.readers if each.user == reader.user for key in each.refused}
         firsts = [copy for copy in _placed(reader, refused) if (copy.whose, copy.key) in known]
         had = {} if reader.device else _had_by_others(history, reader, firsts)
-        repeated = {one.key for one in firsts if one.key in had and _between(restarts, had[one.key], one.at)}
+        repeated = {
+            one.key
+            for one in firsts
+            if one.key in had and not reader.hears_again and _between(restarts, had[one.key], one.at)
+        }
         passed_over = repeated if reader.resumes else had.keys()
         courses = [[copy for copy in firsts if copy.key not in passed_over]]
         for _, course in groupby(firsts, attrgetter("connection")):

@@ -233,6 +233,7 @@ def make(kind: type[App], user: str, token: str | None, *, number: int, seed: in
         device=token is not None,
         takes_sync=token is not None,
         resumes=kind in (Patient, Watchful, Punctual),
+        hears_again=issubclass(kind, Acking),
     )
     return reader, app
 

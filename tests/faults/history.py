@@ -56,7 +56,8 @@ class Reader:
     """One client over all its connections.
 
     `device`: whether it is a device of its own, which is owed everything; else all of a user's readers
-    together are. `resumes`: whether it says where it goes on, and so gets nothing twice.
+    together are. `resumes`: whether it says where it goes on, and so gets nothing twice. `hears_again`: whether it
+    is told what is sent again.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Reader:
     device: bool = True
     takes_sync: bool = True
     resumes: bool = False
+    hears_again: bool = False
     copies: list[Copy] = field(default_factory=list)
     cuts: int = 0
     told: list[float] = field(default_factory=list)

@@ -120,6 +120,16 @@ def come_late_to_one_that_resumed(history: History) -> None:
     come_late(history, connection=2, had_at=51.5)
 
 
+def come_late_after_a_restart(history: History) -> None:
+    come_late(history, connection=1, had_at=51.5)
+    history.faults.append(Fault("crash", 60.0, 61.0, restart=True))
+
+
+def come_late_after_a_restart_to_one_that_would_hear(history: History) -> None:
+    history.readers[2].hears_again = True
+    come_late_after_a_restart(history)
+
+
 def repeat_on_one_connection(history: History) -> None:
     phone(history).copies.append(Copy(3, "ada", 3, 1, 90.0))
 
@@ -170,6 +180,7 @@ def deadlock_the_host(history: History) -> None:
         (come_late_on_one_connection, "P3 order"),
         (come_late_though_nobody_had_it, "P3 order"),
         (come_late_to_one_that_resumed, "P3 order"),
+        (come_late_after_a_restart_to_one_that_would_hear, "P3 order"),
         (repeat_on_one_connection, "P5 twice"),
         (repeat_to_one_that_resumed, "P5 twice"),
         (repeat_more_than_a_window, "P5 window"),
@@ -228,6 +239,7 @@ def excuse_what_nobody_heard(history: History) -> None:
 @pytest.mark.parametrize(
     "excuse",
     [
+        come_late_after_a_restart,
         excuse_by_another_that_had_it,
         excuse_by_a_letter,
         excuse_by_a_restart,

@@ -9,8 +9,9 @@ import uvicorn
 
 from app.gateway.asgi_socket import serve_socket
 from app.gateway.uvicorn_host import HostOptions, HostReport, find_server, inside, install
+from tests.support.in_process import address_of, in_process
 
-from .recorder import PATIENCE, Recorder, eventually
+from .recorder import PATIENCE, Recorder
 
 
 class Hosted:
@@ -28,8 +29,7 @@ class Hosted:
     @property
     def address(self) -> tuple[str, int]:
         """Where the server listens."""
-        host, port = self.server.servers[0].sockets[0].getsockname()[:2]
-        return host, port
+        return address_of(self.server)
 
     @property
     def url(self) -> str:
@@ -93,14 +93,6 @@ async def _nothing_to_drain() -> None:
 async def hosted(options: HostOptions | None = None, **config: Any) -> AsyncIterator[Hosted]:
     """Run the application under uvicorn; `config` is uvicorn's."""
     application = Hosted(options or HostOptions())
-    server = uvicorn.Server(uvicorn.Config(application, port=0, log_config=None, **config))
-    application.server = server
-    serving = asyncio.create_task(server.serve())
-    try:
-        await eventually(lambda: server.started or serving.done())
-        assert server.started
+    async with in_process(application, inside.abort_connections, log_config=None, **config) as server:
+        application.server = server
         yield application
-    finally:
-        server.should_exit = True
-        inside.abort_connections(server)
-        await asyncio.wait_for(serving, PATIENCE)
