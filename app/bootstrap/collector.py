@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 THRESHOLDS = (5_000, 10, 100)
-"""What is young is collected a seventh as often as Python would, and everything a tenth as often in turn."""
+"""What is young a seventh as often as Python 3.11 collects it, and everything a tenth as often in turn."""
 
 
 @contextmanager

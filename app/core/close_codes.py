@@ -19,3 +19,9 @@ class CloseCode(IntEnum):
     TOOK_NOTHING = 4408
     REPLACED = 4409
     TOO_MANY = 4429
+
+
+DELETED = "this user was deleted"
+REMOVED = "this device was removed"
+REPLACED = "another connection of this device took over"
+"""Reasons that are given in more than one place."""

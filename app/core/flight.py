@@ -147,10 +147,8 @@ class Flight(Confirming):
         taken = self._taken(now)
         if not taken:
             return []
-        placed = None
-        if self._for_device:
-            # What was redelivered has no place of its own.
-            placed = next((entry for entry in reversed(taken) if entry[1] is not None), None)
+        # What was redelivered has no place of its own.
+        placed = next((entry for entry in reversed(taken) if entry[1] is not None), None)
         return [self._confirmed([message for message, _ in taken], placed)]
 
     def _taken(self, now: float) -> list[Entry]:

@@ -1,6 +1,7 @@
 """What a session sends, in which order, and what its reader has by that.
 
-    page │ row of the tail ──▶ ready ──window has room──▶ in flight
+    page ─────────────▶ ready ──window has room──▶ in flight
+    row of the tail ──something is ready, or no room──▶ ready, else ──▶ in flight
 
 The window (`confirming.py`) bounds what is in flight. Each row sent moves the place of the reader in the pass
 that found it; when a row of another pass is sent, every row of the one before has been.
@@ -105,7 +106,7 @@ class Sending:
         if before is not None and before.incarnation != found_by.incarnation:
             before = None
         for message in messages:
-            if message.is_sync and not self.is_mine(message):
+            if message.is_sync and not self.is_mine(message):  # most are events, which need no call
                 continue
             if before is not None and before.had(message.xid, message.id, after_id):
                 continue

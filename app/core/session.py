@@ -3,7 +3,7 @@
     catching up ──last row of a read sent, nothing shed──▶ live ──queue full──▶ catching up
 
 This decides between its parts: catching up (`catching_up.py`), it is handed the pages of a read while rows
-routed by the tail are held back; live, it is handed rows by the tail. Both become ready to be sent
+routed by the tail are held back; live, it is handed rows by the tail. Both are sent as the window allows
 (`sending.py`), are in flight until confirmed (`confirming.py`), and what the client says is answered
 (`hearing.py`). The window bounds what is in flight and the queue what waits, so a slow peer costs a fixed
 amount and the table is its buffer.

@@ -10,7 +10,7 @@ import logging
 import random
 
 from app.core.actions import Action, NextPage, StartRead
-from app.core.close_codes import CloseCode
+from app.core.close_codes import DELETED, REMOVED, REPLACED, CloseCode
 from app.core.identity import NotAllowed
 from app.core.position import Lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
@@ -22,8 +22,6 @@ from app.gateway.ports import Device, Reader, Receipts
 log = logging.getLogger(__name__)
 
 REVOKED = "this token was revoked; log in again"
-REMOVED = "this device was removed"
-REPLACED = "another connection of this device took over"
 RETRY_READ = 0.5
 """Seconds after which a read is tried again while the database is away, times 0.5 to 1.5."""
 
@@ -72,7 +70,7 @@ class Reading:
         except _Replaced:
             return session.close(CloseCode.REPLACED, REPLACED)
         except UserErased:
-            return session.close(CloseCode.NOT_ALLOWED, "this user was deleted")
+            return session.close(CloseCode.NOT_ALLOWED, DELETED)
         except Exception:
             log.exception("connection %s cannot catch up", self._number)
             return session.close(CloseCode.INTERNAL_ERROR, "internal error")
