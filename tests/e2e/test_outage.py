@@ -34,7 +34,6 @@ async def not_ready(server: Server, eventually: Eventually) -> dict[str, Any]:
     return await server.health()
 
 
-@pytest.mark.every_major
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_a_database_that_stops_and_returns_costs_nothing(
     stoppable: Cluster,
@@ -103,7 +102,6 @@ async def test_a_database_that_stops_and_returns_costs_nothing(
         assert nameless.ids == sorted(set(nameless.ids))
 
 
-@pytest.mark.every_major
 async def test_a_position_from_before_a_restart_resumes_and_proves_nothing(
     stoppable: Cluster, new_database: NewDatabase, start_server: StartServer, eventually: Eventually
 ) -> None:
@@ -267,7 +265,6 @@ async def test_a_database_that_freezes_and_goes_on_costs_nothing(
     assert [event["data"]["mood_score"] for event in client.events] == [1, 2]
 
 
-@pytest.mark.every_major
 async def test_a_killed_backend_is_replaced_without_a_word_to_clients(
     new_database: NewDatabase, start_server: StartServer, connect: Connect
 ) -> None:

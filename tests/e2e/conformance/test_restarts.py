@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable
 
 import asyncpg
-import pytest
 
 from app.embedded import Cluster
 from tests.conftest import NewCluster, NewDatabase
@@ -103,7 +102,6 @@ async def test_a_killed_service_costs_nobody_a_message(
         assert one.repeats_at_most or one.repeated == 0, one.name
 
 
-@pytest.mark.every_major
 async def test_a_crashed_database_costs_nobody_a_message(
     private_cluster: NewCluster, new_database: NewDatabase, start_server: StartServer, enroll: Enroll
 ) -> None:

@@ -77,6 +77,7 @@ async def test_every_commit_arrives_once_and_in_order(
     )
 
 
+@pytest.mark.one_major
 async def test_connections_that_come_and_go_under_load_get_no_gap_and_no_repeat(
     moody: Database, start_rig: StartRig
 ) -> None:
@@ -115,6 +116,7 @@ async def test_connections_that_come_and_go_under_load_get_no_gap_and_no_repeat(
         truth.check(received[user] + peer.received, [user])
 
 
+@pytest.mark.one_major
 async def test_many_connects_while_rows_arrive_find_no_gap_at_the_seam(
     moody: Database, start_rig: StartRig
 ) -> None:
@@ -145,6 +147,7 @@ async def test_many_connects_while_rows_arrive_find_no_gap_at_the_seam(
         assert not missed
 
 
+@pytest.mark.one_major
 async def test_a_read_cut_anywhere_covers_the_rest_exactly_once(
     moody: Database, host: asyncpg.Connection, open_archive: Callable[[], Archive]
 ) -> None:
@@ -280,6 +283,7 @@ async def test_rows_larger_than_a_page_arrive(
     assert late.ids == early.ids
 
 
+@pytest.mark.one_major
 async def test_more_rows_than_ids_are_held_at_once_arrive(
     database: Database, host: asyncpg.Connection, start_rig: StartRig
 ) -> None:
