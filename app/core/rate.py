@@ -4,6 +4,10 @@ AT_LEAST = 50.0
 """Rows per second below which a process is never busy, however slow its database."""
 MANY = 1000.0
 """Rows per second from which on it waits for many rows as long as it may."""
+RESTS = 3.0
+"""How many times as long as a read takes it waits then: of its time it reads a quarter at most."""
+LONGEST_PAUSE = 0.03
+"""Seconds."""
 
 
 class Load:
@@ -28,9 +32,12 @@ class Load:
         """The smoothed rate when it was last observed, in rows per second."""
         return self._rate
 
-    def pause(self, longest: float) -> float:
-        """Seconds between two reads of a busy process: rows that come one by one are not kept waiting."""
-        return longest * min(self._rate / MANY, 1.0)
+    def pause(self, usual: float) -> float:
+        """Seconds between two reads of a busy process: rows that come one by one are not kept waiting.
+
+        Where reading takes long it waits for longer than usual: each read has its price, however many rows.
+        """
+        return max(usual, min(RESTS * self._took, LONGEST_PAUSE)) * min(self._rate / MANY, 1.0)
 
     def observe(self, rows: int, took: float, now: float) -> bool:
         """Count rows that a read of `took` seconds found; returns whether the process is busy."""

@@ -67,7 +67,16 @@ def test_a_slow_machine_is_busy_with_fewer_rows() -> None:
 def test_a_busy_process_waits_the_longer_the_more_comes() -> None:
     """Rows that come one by one are not kept waiting for others; of very many, none waits longer."""
     reading = Reading()
-    reading.run(MANY / 4, took=0.004)
+    reading.run(MANY / 4, took=0.001)
     assert reading.load.pause(0.01) == pytest.approx(0.0025, rel=0.01)
-    reading.run(5 * MANY, took=0.004)
+    reading.run(5 * MANY, took=0.001)
     assert reading.load.pause(0.01) == 0.01
+
+
+def test_a_busy_process_whose_reads_take_long_makes_fewer_of_them() -> None:
+    """Each costs about as much for a hundred rows as for ten; but nobody waits for very long."""
+    reading = Reading()
+    reading.run(5 * MANY, took=0.008)
+    assert 2 * 0.008 < reading.load.pause(0.01) < 0.05
+    reading.run(5 * MANY, took=1.0)
+    assert reading.load.pause(0.01) < 0.05
