@@ -274,10 +274,9 @@ class Connection:
         if isinstance(confirmed, Refused):
             receipts.refuse(confirmed.message.id, self.user_id, self.device_id, confirmed.reason)
             return
-        device = self._device
         receipts.add(self.user_id, confirmed.events, confirmed.sync_rows)
-        if device is not None and confirmed.position is not None:
-            receipts.move((device.id, device.generation), confirmed.position)
+        if confirmed.position is not None:
+            self._positions.confirmed(confirmed.position)
         receipts.settle(confirmed.redelivered, self.device_id)
 
     async def _read(self, step: StartRead | NextPage) -> None:

@@ -18,7 +18,16 @@ class Positions:
     `routed` says which pass was the last to be routed whole.
     """
 
-    __slots__ = ("_beside", "_device", "_in_messages", "_receipts", "_routed", "_session", "_stored_at")
+    __slots__ = (
+        "_beside",
+        "_device",
+        "_in_messages",
+        "_lags",
+        "_receipts",
+        "_routed",
+        "_session",
+        "_stored_at",
+    )
 
     def __init__(
         self,
@@ -37,6 +46,7 @@ class Positions:
         self._beside = beside
         self._in_messages = in_messages
         self._stored_at: datetime | None = None
+        self._lags = False
 
     def placed(self, body: bytes, position: Position) -> bytes:
         """The message with its position where the client wants it, or nowhere when that goes beside it."""
@@ -58,6 +68,15 @@ class Positions:
         if position is not None:
             self._beside.position(encode(position))
 
+    def confirmed(self, position: Position) -> None:
+        """Store what the device has by a confirmation, or by now, where nothing is under way any more.
+
+        A pass that follows a restart of the database repeats old rows, and says nothing there of later ones.
+        """
+        settled = self._session.settled_position(self._routed())
+        self._lags = settled is None
+        self._store(settled or position)
+
     def store_idle(self, older_than: timedelta) -> None:
         """Store what the device has although nothing came for it, unless what is stored is not that old."""
         if self._device is None:
@@ -65,6 +84,10 @@ class Positions:
         position = self._session.settled_position(self._routed())
         if position is None or position == self._session.position:
             return
-        if self._stored_at is None or position.taken_at - self._stored_at >= older_than:
-            self._stored_at = position.taken_at
+        if self._lags or self._stored_at is None or position.taken_at - self._stored_at >= older_than:
+            self._lags, self._stored_at = False, position.taken_at
+            self._store(position)
+
+    def _store(self, position: Position) -> None:
+        if self._device is not None:
             self._receipts.move((self._device.id, self._device.generation), position)

@@ -106,6 +106,8 @@ class CatchUp:
         self._sieve: Sieve | None = None
         self._skip: Callable[[Row], bool] = _nothing
         self._repeats: Callable[[Row], bool] = _nothing
+        # Where the reader was before restarts after which it has not read to the end.
+        self._had: tuple[Position, ...] = ()
         # When what the read under way began with was taken; None when nothing need be told of retention.
         self._seen_at: datetime | None = None
 
@@ -201,9 +203,10 @@ class CatchUp:
         self, position: Position, reason: Lost | None, *, with_undelivered: bool
     ) -> Begun:
         since = position.taken_at - self._archive.overlap
+        self._had = had = (*(self._had if position.reading else ()), position)
         found = await self._read(Unseen(position.seen, since=since), with_undelivered=with_undelivered)
         found = self._leave_out(found, _AlreadyRead(position, since).covers)
-        self._repeats = lambda row: position.had_before_restart(row[2], row[1], row[6])
+        self._repeats = lambda row: any(one.had_before_restart(row[2], row[1], row[6]) for one in had)
         return self._begun(all_but(found), found, reason)
 
     async def _read(self, wanted: Unseen, *, with_undelivered: bool) -> Found:

@@ -46,10 +46,11 @@ LATE = timedelta(seconds=5)
 class _Overlap:
     """What is known of the rows that are read again after a restart: `had` is where the tail was before it.
 
-    `routed` are rows that it handed over then, by id and creation time.
+    There are several where the next restart came before all were read. `routed` are rows that it handed over
+    then, by id and creation time.
     """
 
-    had: Position
+    had: tuple[Position, ...]
     routed: frozenset[tuple[int, float]]
 
     def was_routed(self, row: Row) -> bool:
@@ -57,7 +58,7 @@ class _Overlap:
 
     def was_passed(self, row: Row) -> bool:
         """Whether it was passed over, since nobody was here for it; what came after has been sent."""
-        return self.had.had_before_restart(row[2], row[1], row[6])
+        return any(had.had_before_restart(row[2], row[1], row[6]) for had in self.had)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,8 @@ class Tail:
             log.warning("the database restarted; reading again what was written since %s", since.isoformat())
             walk = Walk(lend, Unseen(position.seen, since=since), None, self._page)
             found = await walk.first()
-            self._overlap_read = _Overlap(position, self._recent.since(since))
+            earlier = () if self._overlap_read is None else self._overlap_read.had
+            self._overlap_read = _Overlap((*earlier, position), self._recent.since(since))
             self._pass = all_but(found)
         elif self._pass is None or position.reading is None:
             # One of which nothing was routed before the connection was lost is forgotten: this read has more.

@@ -107,9 +107,11 @@ class Database:
         """Lend asyncpg's own connection, in autocommit; one that broke is not put back."""
         try:
             connection = await self.engine.raw_connection()
-        except AsyncAdapt_asyncpg_dbapi.Error as error:
-            # Callers know what the driver says of a server that takes no connection, not SQLAlchemy's words.
-            raise error.__cause__ or error  # noqa: B904 - its cause, as it was
+        except (AsyncAdapt_asyncpg_dbapi.Error, DBAPIError) as error:
+            # Callers know what the driver says of a server that takes no connection. SQLAlchemy has words of
+            # its own, and others still where it asks a first connection what the server is like.
+            said = error.orig if isinstance(error, DBAPIError) else error
+            raise getattr(said, "__cause__", None) or error  # noqa: B904 - its cause, as it was
         try:
             driver = connection.driver_connection
             if driver is None:

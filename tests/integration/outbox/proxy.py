@@ -17,6 +17,7 @@ class Proxy:
         self.ends = 0
         """How often one side has ended a connection."""
         self._tells_ends = True
+        self._cuts_at: bytes | None = None
         self._passes = asyncio.Event()
         self._passes.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -33,6 +34,10 @@ class Proxy:
     def keep_ends_back(self) -> None:
         """Forward whatever is said, but not that the other side has ended the connection."""
         self._tells_ends = False
+
+    def cut_at(self, words: bytes | None) -> None:
+        """Cut each connection on which these are said, in place of forwarding them; None: no more."""
+        self._cuts_at = words
 
     def heal(self) -> None:
         """Forward again; what stalled stays cut, as a network that lost its state would leave it."""
@@ -71,6 +76,8 @@ class Proxy:
     async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(1 << 16):
             await self._passes.wait()
+            if self._cuts_at is not None and self._cuts_at in data:
+                raise ConnectionResetError
             sink.write(data)
             await sink.drain()
         self.ends += 1

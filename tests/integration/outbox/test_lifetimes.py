@@ -24,9 +24,10 @@ from app.store.database import address
 from tests.conftest import NewCluster, NewDatabase
 from tests.integration.outbox.conftest import StartRig
 from tests.integration.outbox.proxy import proxy_to
-from tests.support.host import add_user, log_mood
+from tests.integration.outbox.test_tail_cut import HOLD, held_tail
+from tests.support.host import add_user, create_room, log_mood
 from tests.support.postgres import Database, restore_files
-from tests.support.service import Peer, until
+from tests.support.service import Knobs, Peer, Rig, until
 
 pytestmark = pytest.mark.every_major
 
@@ -260,6 +261,72 @@ async def test_what_a_restart_repeats_after_younger_rows_says_so(
         *[(1, False), (2, False), (3, False)],
         *[(1, True), (2, True), (4, False)],
     ]
+
+
+async def test_what_is_repeated_says_so_when_another_restart_comes_in_between(
+    private_cluster: NewCluster, new_database: NewDatabase
+) -> None:
+    """The tail has handed over the first of the old rows and waits for the second when all is killed again."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    host = await database.connect()
+    room = await create_room(host, "u")
+    await log_mood(host, "u", 1)
+    await host.execute(
+        "INSERT INTO realtime_events (event_type, user_id, payload, room_id)"
+        " VALUES ('chat_message', 'u', '{\"mood_score\": 2}', $1)",
+        room,
+    )
+    await log_mood(host, "u", 3)
+    async with proxy_to(str(cluster.socket_dir / f".s.PGSQL.{cluster.port}")) as proxy:
+        pool = Pool(address(f"postgresql://postgres@127.0.0.1:{proxy.port}/{database.name}"), size=1)
+        rig = Rig(database.url, Knobs(timing=FAST, page=PageSize(rows=1)), tail_pool=pool)
+        await rig.start()
+        peer = rig.connect("u", acks=True, mute=True)
+        await log_mood(host, "u", 4)
+        await rig.settled()
+        proxy.stall()
+        await kill_all(cluster, database)
+        holder, host = await database.connect(), await database.connect()
+        await holder.execute(HOLD)
+        proxy.heal()
+        await held_tail(host)
+        await kill_all(cluster, database)
+        await rig.settled()
+        await rig.stop()
+        await pool.close()
+
+    assert scores_and_whether_again(peer) == [
+        *[(1, False), (2, False), (3, False), (4, False)],
+        *[(1, True), (2, True), (3, True)],
+    ]
+
+
+async def test_what_a_restart_repeats_takes_nothing_from_what_a_device_has_stored(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """The repeated rows are the last that come, and older than what is stored; nothing is pending for all that."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, timing=FAST)
+    host = await database.connect()
+    await add_user(host, "u")
+    await rig.registry.register("u", "token", "ios", None)
+    for score in (1, 2):
+        await log_mood(host, "u", score)
+    await rig.caught_up()
+    peer = await rig.connect_device("u", "token")
+    await log_mood(host, "u", 3)
+    await rig.settled()
+    await rig.recorded()
+    await restart(cluster, database)
+    host = await database.connect()
+    await until(lambda: len(peer.received) == 5)
+    await rig.settled()
+    await rig.recorded()
+
+    assert scores_of(peer) == [1, 2, 3, 1, 2]
+    await until_true(host, "SELECT bool_and(state = 'received') FROM realtime_delivery")
 
 
 async def test_what_a_position_of_before_a_restart_has_says_so_when_it_is_read_again(

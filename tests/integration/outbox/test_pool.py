@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import text
 
 from app.store.database import UNREACHABLE, address
 from app.store.database import Database as Pool
-from tests.integration.outbox.proxy import proxy_to
+from tests.integration.outbox.proxy import Proxy, proxy_to
 from tests.support.postgres import Database
 from tests.support.service import until
 
@@ -44,6 +45,19 @@ async def pool(database: Database) -> AsyncIterator[Pool]:
     await pool.close()
 
 
+@asynccontextmanager
+async def proxied(database: Database, host: asyncpg.Connection) -> AsyncIterator[tuple[Proxy, Pool]]:
+    """A pool of one connection, with a network in between."""
+    directory, port = await host.fetchrow(
+        "SELECT current_setting('unix_socket_directories'), current_setting('port')"
+    )
+    async with proxy_to(f"{directory}/.s.PGSQL.{port}") as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/{database.name}"
+        pool = Pool(address(url), size=1, application_name=NAME)
+        yield proxy, pool
+        await pool.close()
+
+
 async def fill(pool: Pool) -> list[asyncpg.Connection]:
     """Let it have all its connections, none of them lent; what they are."""
     async with pool.driver() as one, pool.driver() as two, pool.driver() as three:
@@ -64,19 +78,25 @@ async def test_a_connection_known_to_have_ended_is_lent_to_nobody(
 
 
 @lent
+async def test_a_network_that_is_cut_while_the_first_connection_is_made_is_one_that_passes(
+    database: Database, host: asyncpg.Connection, ask: Ask
+) -> None:
+    """SQLAlchemy asks the server a few things then, and has words of its own for what goes wrong."""
+    async with proxied(database, host) as (proxy, pool):
+        proxy.cut_at(b"show standard_conforming_strings")
+        with pytest.raises(UNREACHABLE):
+            await ask(pool)
+        proxy.cut_at(None)
+
+        assert await ask(pool)
+
+
+@lent
 async def test_a_connection_that_has_only_said_that_it_ends_fails_one_who_is_lent_it(
     database: Database, host: asyncpg.Connection, ask: Ask
 ) -> None:
     """The server's last words are here and the end of the connection is not, nor ever will be."""
-    directory, port = await host.fetchrow(
-        "SELECT current_setting('unix_socket_directories'), current_setting('port')"
-    )
-    async with proxy_to(f"{directory}/.s.PGSQL.{port}") as proxy:
-        pool = Pool(
-            address(f"postgresql://postgres@127.0.0.1:{proxy.port}/{database.name}"),
-            size=1,
-            application_name=NAME,
-        )
+    async with proxied(database, host) as (proxy, pool):
         before = await ask(pool)
         proxy.keep_ends_back()
         await host.execute(END, database.name, NAME)
@@ -91,4 +111,3 @@ async def test_a_connection_that_has_only_said_that_it_ends_fails_one_who_is_len
         assert before not in after
         assert len(set(after)) == 1
         proxy.heal()
-        await pool.close()
