@@ -195,8 +195,12 @@ class World:
         self._alive.pop(name).end()
 
     async def admin(self) -> asyncpg.Connection:
-        """A connection that no fault is between; raises as asyncpg does."""
-        return await asyncpg.connect(self.database.url, timeout=10, command_timeout=30)
+        """A connection that no fault is between, when the database has recovered; raises as asyncpg does."""
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(asyncpg.CannotConnectNowError):
+                    return await asyncpg.connect(self.database.url, timeout=10, command_timeout=30)
+                await asyncio.sleep(0.1)
 
     def lead_to(self, cluster: Cluster) -> None:
         """Make another server the primary, for everybody."""
