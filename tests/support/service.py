@@ -149,10 +149,13 @@ class _Everyone:
 class Outlet:
     """The hub as the tail sees it, and a record of what the tail hands over."""
 
-    def __init__(self, hub: Hub, *, everyone: bool) -> None:
+    def __init__(self, hub: Hub, pace: Pace, *, everyone: bool) -> None:
         self._hub = hub
+        self._pace = pace
         self._everyone = everyone
         self.rows: list[tuple[str, Message]] = []
+        self.bursts: list[bool] = []
+        """Of each handing over, whether it was part of a burst."""
         self.commands: list[Command] = []
         self.done: Pass | None = None
 
@@ -168,6 +171,7 @@ class Outlet:
 
     def route(self, user_id: str, messages: list[Message], found_by: Pass) -> None:
         self.rows += [(user_id, message) for message in messages]
+        self.bursts.append(self._pace.rows_first)
         self._hub.route(user_id, messages, found_by)
 
     def obey(self, command: Command) -> None:
@@ -212,8 +216,8 @@ class Rig:
         self.knobs = knobs
         self.pool = Pool(address(url), size=knobs.pool_size)
         self.hub = Hub()
-        self.outlet = Outlet(self.hub, everyone=knobs.everyone)
         self.pace = Pace(knobs.confirm_after)
+        self.outlet = Outlet(self.hub, self.pace, everyone=knobs.everyone)
         self.wheel = Wheel(asyncio.get_running_loop())
         self.load = Load(busy_above=knobs.busy_above, busy_below=knobs.busy_below)
         overlap = timedelta(seconds=knobs.overlap)

@@ -3,8 +3,6 @@
 import asyncpg
 import pytest
 
-from app.core.messages import Message
-from app.core.position import Pass
 from app.core.snapshot import Snapshot
 from app.store import outbox_sql, reads
 from app.store.reads import Unseen
@@ -59,26 +57,17 @@ async def test_a_row_that_is_large_is_not_among_the_few(host: asyncpg.Connection
 
 
 async def test_very_many_rows_are_a_burst_and_a_few_are_none(
-    database: Database, host: asyncpg.Connection, start_rig: StartRig, monkeypatch: pytest.MonkeyPatch
+    database: Database, host: asyncpg.Connection, start_rig: StartRig
 ) -> None:
     """In which no ping goes along, so that the last row does not wait for the pongs of the first."""
     user = await add_user(host)
     rig = await start_rig(database.url)
     peer = rig.connect(user)
     await rig.settled(peer)
-    rows_first: list[bool] = []
-    route = rig.hub.route
-
-    def routing(user_id: str, messages: list[Message], found_by: Pass) -> None:
-        rows_first.append(rig.pace.rows_first)
-        route(user_id, messages, found_by)
-
-    monkeypatch.setattr(rig.hub, "route", routing)
     await log_mood(host, user)
     await rig.settled(peer)
     await log_moods(host, [user], outbox_sql.FEW_ROWS + 2)
     await rig.settled(peer)
 
-    assert rows_first[0] is False
-    assert True in rows_first
+    assert rig.outlet.bursts == [False, True]
     assert not rig.pace.rows_first
