@@ -200,7 +200,7 @@ class World:
             while True:
                 with contextlib.suppress(asyncpg.CannotConnectNowError):
                     return await asyncpg.connect(self.database.url, timeout=10, command_timeout=30)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # a database that recovers tells nobody when it has
 
     def lead_to(self, cluster: Cluster) -> None:
         """Make another server the primary, for everybody."""

@@ -98,6 +98,15 @@ class Host:
         assert not set(scores).difference(self.kept, self.unsure), "a row that never was"
 
 
+async def with_a_device(database: Database, start_rig: StartRig) -> tuple[Rig, asyncpg.Connection]:
+    """A service, the host's connection, and a device that "u" has registered, by its token "token"."""
+    rig = await start_rig(database.url, timing=FAST)
+    host = await database.connect()
+    await add_user(host, "u")
+    await rig.registry.register("u", "token", "ios", None)
+    return rig, host
+
+
 def scores_of(peer: Peer) -> list[int]:
     return [one.data["mood_score"] for one in peer.received]
 
@@ -308,10 +317,7 @@ async def test_what_a_restart_repeats_takes_nothing_from_what_a_device_has_store
     """The repeated rows are the last that come, and older than what is stored; nothing is pending for all that."""
     cluster = private_cluster()
     database = await new_database(cluster)
-    rig = await start_rig(database.url, timing=FAST)
-    host = await database.connect()
-    await add_user(host, "u")
-    await rig.registry.register("u", "token", "ios", None)
+    rig, host = await with_a_device(database, start_rig)
     for score in (1, 2):
         await log_mood(host, "u", score)
     await rig.caught_up()
@@ -359,10 +365,7 @@ async def test_a_device_that_returns_after_a_restart_gets_what_it_missed_and_no_
     """Rows older than the overlap are not repeated, younger ones may be, and none is missing."""
     cluster = private_cluster()
     database = await new_database(cluster)
-    rig = await start_rig(database.url, timing=FAST)
-    host = await database.connect()
-    await add_user(host, "u")
-    await rig.registry.register("u", "token", "ios", None)
+    rig, host = await with_a_device(database, start_rig)
     keeper = rig.connect("u")
     for score in range(1, 4):
         await log_mood(host, "u", score)
