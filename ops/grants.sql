@@ -28,8 +28,8 @@ GRANT USAGE ON SEQUENCE realtime_id_seq TO :"host_role";
 GRANT USAGE ON SCHEMA :"schema" TO :"service_role";
 GRANT SELECT, INSERT, UPDATE, DELETE
       ON realtime_events, sync_queue, users_devices, realtime_commands, realtime_processes,
-         realtime_dead_letters, realtime_redeliveries, realtime_tickets, realtime_incarnation, realtime_ancestors,
-         realtime_retention
+         realtime_dead_letters, realtime_redeliveries, realtime_reporters, realtime_tickets, realtime_incarnation,
+         realtime_ancestors, realtime_retention
       TO :"service_role";
 GRANT SELECT ON realtime_delivery, realtime_alembic_version TO :"service_role";
 GRANT USAGE ON SEQUENCE realtime_id_seq, :device_ids TO :"service_role";

@@ -8,18 +8,18 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
 import asyncpg
 
 from app.core.position import Position
+from app.outbox.trials import Trials
 from app.outbox.unwritten import Unwritten
 from app.store import receipts
 from app.store.database import UNREACHABLE, Database
 from app.store.receipts import DeviceKey
-from app.store.redeliveries import LONGEST_DETAIL, Key, Persistence, Tried
+from app.store.redeliveries import Persistence
 from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,7 @@ class Receipts:
         self._events = Unwritten()
         self._sync_rows = Unwritten()
         self._positions: dict[DeviceKey, Position] = {}
-        self._persistence = persistence or Persistence()
-        self._tried: dict[Key, Tried] = {}
-        self._settled: dict[Key, None] = {}
+        self._trials = Trials(persistence or Persistence())
         self._something = asyncio.Event()
         self._enough = asyncio.Event()
         self.written = 0
@@ -63,8 +61,7 @@ class Receipts:
     @property
     def unwritten(self) -> int:
         """Rows and positions that wait to be written."""
-        trials = len(self._tried) + len(self._settled)
-        return len(self._events) + len(self._sync_rows) + len(self._positions) + trials
+        return len(self._events) + len(self._sync_rows) + len(self._positions) + len(self._trials)
 
     def state(self) -> State:
         """For health: degraded while they cannot be written."""
@@ -105,35 +102,21 @@ class Receipts:
     def settle(self, rows: tuple[int, ...], device_id: int | None) -> None:
         """Note that rows that were to be sent again have been processed."""
         for row_id in rows:
-            self._tried.pop((row_id, device_id), None)
-            self._settled[row_id, device_id] = None
+            self._trials.settle(row_id, device_id)
             self._collected()
 
     def refuse(self, row_id: int, user_id: str, device_id: int | None, reason: str | None) -> None:
         """Note that a row could not be processed, and is to be sent again later; `reason` is storable."""
-        detail = None if reason is None else reason[:LONGEST_DETAIL]
-        self._try_again(Tried(row_id, user_id, device_id, nacks=1, detail=detail))
+        self._trials.refuse(row_id, user_id, device_id, reason)
+        self._collected()
 
     def unwritten_refusals(self, device_id: int | None) -> frozenset[int]:
         """Rows that a reader could not process although the table does not say so yet."""
-        return frozenset(
-            row_id for (row_id, device), one in self._tried.items() if device == device_id and one.nacks
-        )
+        return self._trials.refused_by(device_id)
 
     def left_unacked(self, row_id: int, user_id: str, device_id: int | None) -> None:
         """Note that a connection ended with this row as the oldest that it had not acknowledged."""
-        self._try_again(Tried(row_id, user_id, device_id, attempts=1))
-
-    def _try_again(self, tried: Tried) -> None:
-        before = self._tried.get((tried.event_id, tried.device_id))
-        if before is not None:
-            tried = replace(
-                before,
-                attempts=before.attempts + tried.attempts,
-                nacks=before.nacks + tried.nacks,
-                detail=tried.detail or before.detail,
-            )
-        self._tried[tried.event_id, tried.device_id] = tried
+        self._trials.left_unacked(row_id, user_id, device_id)
         self._collected()
 
     def _collected(self) -> None:
@@ -165,12 +148,11 @@ class Receipts:
         """Write one batch; whether it is worth going on at once."""
         events, sync_rows = self._events.oldest(self._batch), self._sync_rows.oldest(self._batch)
         positions = dict(islice(self._positions.items(), self._batch))
-        # All of them, in the transaction that lets the positions pass over them.
-        tried, settled = dict(self._tried), dict(self._settled)
-        trials = receipts.Trials(list(tried.values()), list(settled), self._persistence)
         try:
             async with self._database.driver() as connection:
-                held = await receipts.mark(connection, events, sync_rows, positions, trials)
+                # All of them, and first: those positions pass over what was refused.
+                written = await self._trials.write(connection)
+                held = await receipts.mark(connection, events, sync_rows, positions)
         except (*UNREACHABLE, asyncpg.PostgresError) as error:
             if self.failure is None:
                 log.warning("receipts wait for the database: %s", error)
@@ -186,13 +168,11 @@ class Receipts:
             pending.discard(row_id for row_id in rows if row_id not in left)
             pending.postpone(left)
         _forget(self._positions, positions, held.devices)
-        _forget(self._tried, tried)
-        _forget(self._settled, settled)
         self.written += len(events) + len(sync_rows) - len(held.events) - len(held.sync_rows)
         if self.unwritten:
             self._collected()
         # What is held is tried again with others, or after a pause when there are none.
-        return len(held) < len(events) + len(sync_rows) + len(positions) + len(tried) + len(settled)
+        return len(held) < len(events) + len(sync_rows) + len(positions) + written
 
     def _forget_beyond_bound(self) -> None:
         for pending in (self._events, self._sync_rows):

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.store import erasure, processes, retention, tickets
+from app.store import erasure, processes, reports, retention, tickets
 from app.store.database import Database
 from app.store.retention import Sweep
 
@@ -32,6 +32,7 @@ class Ages:
     devices: float = 90 * DAY
     commands: float = 30 * DAY
     processes: float = 60.0
+    reporters: float = 30 * DAY
 
 
 class Sweeps:
@@ -89,14 +90,15 @@ class Purge:
             (retention.PURGE_COMMANDS, ages.commands),
         )
         self._database = database
-        self._silent_for = ages.processes
+        self._ages = ages
         self._pause = pause
         self._sweeps = Sweeps(database, sweeps, pause=pause)
 
     async def run(self) -> None:
         """Purge once."""
         async with self._database.driver() as connection:
-            await processes.forget_silent(connection, self._silent_for)
+            await processes.forget_silent(connection, self._ages.processes)
+            await reports.forget_silent(connection, self._ages.reporters)
         await self._purge_tickets()
         if purged := await self._sweeps.run():
             log.info("%s rows were kept long enough and are gone", purged)

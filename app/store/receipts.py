@@ -2,19 +2,16 @@
 
 Rows are taken in id order and those that somebody holds are skipped: whoever waits for a row while
 holding another can deadlock with the host's cascade, and then the host is the victim. The commit is
-asynchronous, since a receipt lost in a crash costs a duplicate and never an event. What clients refused is
-committed as durably as the host's rows: positions pass over it, also those that are written after the crash.
+asynchronous, since a receipt lost in a crash costs a duplicate and never an event.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import asyncpg
 
 from app.core.position import Position
-from app.store import redeliveries
-from app.store.redeliveries import Key, Persistence, Tried
 
 # Written so that the planner cannot prove it from the predicate of the index on what is pending: it would
 # walk that index whole, as long as its statistics say that next to nothing is.
@@ -97,45 +94,23 @@ class Held:
         return len(self.events) + len(self.sync_rows) + len(self.devices)
 
 
-@dataclass(frozen=True, slots=True)
-class Trials:
-    """What clients that acknowledge could not process, and what they have processed at last."""
-
-    tried: Sequence[Tried] = ()
-    settled: Sequence[Key] = ()
-    persistence: Persistence = field(default_factory=Persistence)
-
-    def __len__(self) -> int:
-        return len(self.tried) + len(self.settled)
-
-
-NO_TRIALS = Trials()
-
-
 async def mark(
     connection: asyncpg.Connection,
     events: Sequence[int],
     sync_rows: Sequence[int],
     positions: DevicePositions,
-    trials: Trials = NO_TRIALS,
 ) -> Held:
-    """Mark rows as delivered, write down trials and move devices' positions, in one transaction.
+    """Mark rows as delivered and move devices' positions, in one transaction.
 
     A position of an older generation than the device's is passed over, and one that has less than the
     device's own. Returns what was held.
     """
-    is_one_statement = not positions and not trials and not (events and sync_rows)
+    is_one_statement = not positions and not (events and sync_rows)
     async with nullcontext() if is_one_statement else connection.transaction():
         marked = await connection.fetch(_MARK_EVENTS, events) if events else []
         synced = await connection.fetch(_MARK_SYNC, sync_rows) if sync_rows else []
-        if trials.tried:
-            await connection.execute("SET LOCAL synchronous_commit TO DEFAULT")
-        elif positions or trials:
+        if positions:
             await connection.execute("SET LOCAL synchronous_commit = off")
-        if trials.settled:
-            await redeliveries.settle(connection, trials.settled)
-        if trials.tried:
-            await redeliveries.record(connection, trials.tried, trials.persistence)
         judged = await connection.fetch(_MOVE, *_columns(positions)) if positions else []
     return Held(
         frozenset(row[0] for row in await _left(connection, _LEFT_EVENTS, events, marked)),

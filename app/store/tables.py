@@ -231,6 +231,15 @@ realtime_redeliveries = Table(
     ),
 )
 
+realtime_reporters = Table(
+    "realtime_reporters",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("report", BigInteger, nullable=False),
+    Column("report_before", BigInteger),
+    _time("reported_at", "clock_timestamp()"),
+)
+
 realtime_tickets = Table(
     "realtime_tickets",
     metadata,

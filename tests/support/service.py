@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
+
 from app.core.commands import Command
 from app.core.flight import Limits, Pace
 from app.core.identity import Identity
@@ -50,6 +52,13 @@ async def until(met: Callable[[], object], *, within: float = PATIENCE) -> None:
     async with asyncio.timeout(within):
         while not met():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.005)
+
+
+async def until_true(connection: asyncpg.Connection, question: str, *, within: float = PATIENCE) -> None:
+    """Wait until the database says so; raises TimeoutError after `within` seconds."""
+    async with asyncio.timeout(within):
+        while not await connection.fetchval(question):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
 
 
 @dataclass

@@ -59,6 +59,15 @@ CREATE INDEX IF NOT EXISTS realtime_redeliveries_user ON @schema@.realtime_redel
 CREATE INDEX IF NOT EXISTS realtime_redeliveries_due ON @schema@.realtime_redeliveries (next_attempt_at)
     WHERE next_attempt_at IS NOT NULL;
 
+-- The last report of each process on what its readers refused, left or settled: one whose COMMIT was not answered is
+-- written again and counts once. The number before tells the two apart although each writes, and so waits for standbys.
+CREATE TABLE IF NOT EXISTS @schema@.realtime_reporters (
+    id uuid PRIMARY KEY,
+    report bigint NOT NULL,
+    report_before bigint,
+    reported_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- What stands for a token where none can be sent: for 30 seconds and one use, or as a cookie for as long as the token.
 CREATE TABLE IF NOT EXISTS @schema@.realtime_tickets (
     hash bytea PRIMARY KEY,

@@ -5,6 +5,7 @@ DROP TABLE IF EXISTS
     @schema@.realtime_processes,
     @schema@.realtime_dead_letters,
     @schema@.realtime_redeliveries,
+    @schema@.realtime_reporters,
     @schema@.realtime_tickets,
     @schema@.realtime_incarnation,
     @schema@.realtime_ancestors,

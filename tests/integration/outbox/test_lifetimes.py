@@ -27,7 +27,7 @@ from tests.integration.outbox.proxy import proxy_to
 from tests.integration.outbox.test_tail_cut import HOLD, held_tail
 from tests.support.host import add_user, create_room, log_mood
 from tests.support.postgres import Database, restore_files
-from tests.support.service import Knobs, Peer, Rig, until
+from tests.support.service import Knobs, Peer, Rig, until, until_true
 
 pytestmark = pytest.mark.every_major
 
@@ -558,13 +558,6 @@ async def connections_to(cluster: Cluster, name: str) -> AsyncIterator[Database]
         yield database
     finally:
         await database.close()
-
-
-async def until_true(connection: asyncpg.Connection, question: str) -> None:
-    """Wait until the database says so."""
-    async with asyncio.timeout(30):
-        while not await connection.fetchval(question):  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.02)
 
 
 async def test_a_transaction_of_its_own_makes_a_reader_unfit(host: asyncpg.Connection) -> None:

@@ -17,11 +17,13 @@ from app.store.database import address
 from tests.conftest import NewCluster, NewDatabase
 from tests.support.host import add_user, delete_user, log_moods, queue_sync
 from tests.support.postgres import Database
-from tests.support.service import PATIENCE, running, until
+from tests.support.service import PATIENCE, running, until, until_true
 
 pytestmark = pytest.mark.every_major
 
 UNDELIVERED = "SELECT count(*) FROM realtime_events WHERE NOT delivered"
+END_WHO_WAITS_FOR_THE_STANDBY = """
+SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"""
 
 
 class Writing:
@@ -71,6 +73,13 @@ async def device_of(host: asyncpg.Connection, user: str) -> tuple[int, int]:
     return connected.id, connected.generation
 
 
+async def set_standby(host: asyncpg.Connection, name: str) -> None:
+    """Have commits from now on wait for a standby of that name, or for none."""
+    await host.execute("SET synchronous_commit = local")
+    await host.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+    await host.execute("SELECT pg_reload_conf()")
+
+
 async def test_what_a_client_refused_outlives_a_crash(
     private_cluster: NewCluster, new_database: NewDatabase
 ) -> None:
@@ -91,6 +100,48 @@ async def test_what_a_client_refused_outlives_a_crash(
     kept = await host.fetch("SELECT event_id, device_id FROM realtime_redeliveries")
     await writing.close()
     assert [tuple(row) for row in kept] == [(refused, device_id)]
+
+
+async def test_a_refusal_whose_commit_is_not_answered_counts_once(
+    private_cluster: NewCluster, new_database: NewDatabase
+) -> None:
+    """A synchronous standby is away: each attempt is committed here and waits, until its backend is ended."""
+    cluster = await asyncio.to_thread(private_cluster)
+    database = await new_database(cluster)
+    host = await database.connect()
+    [refused, left] = await events_of(host, "u", 2)
+    device_id, _ = await device_of(host, "u")
+    writing = Writing(database.url)
+    await set_standby(host, "nobody")
+    writing.receipts.refuse(refused, "u", device_id, "cannot be shown")
+    writing.receipts.left_unacked(left, "u", device_id)
+    writing.part.start()
+
+    for _ in range(3):
+        await until_true(host, END_WHO_WAITS_FOR_THE_STANDBY)
+    await set_standby(host, "")
+    await writing.written()
+
+    tried = await host.fetch("SELECT event_id, nacks, attempts FROM realtime_redeliveries ORDER BY event_id")
+    await writing.close()
+    assert [tuple(row) for row in tried] == [(refused, 1, 0), (left, 0, 1)]
+
+
+async def test_what_is_refused_again_while_it_is_written_is_not_counted_anew(
+    database: Database, host: asyncpg.Connection, writing: Writing
+) -> None:
+    """The first refusal is on its way, held up by whoever has the row; two are what the client said."""
+    [refused] = await events_of(host, "u", 1)
+    writing.receipts.refuse(refused, "u", None, None)
+    await writing.written()
+    holder = await database.connect()
+    async with holder.transaction():
+        await holder.execute("SELECT FROM realtime_redeliveries FOR UPDATE")
+        writing.receipts.refuse(refused, "u", None, None)
+        await until_true(host, "SELECT count(*) = 1 FROM pg_locks WHERE NOT granted")
+        writing.receipts.refuse(refused, "u", None, None)
+    await writing.written()
+    assert await host.fetchval("SELECT nacks FROM realtime_redeliveries") == 3
 
 
 async def stored_position(host: asyncpg.Connection, device_id: int) -> Position | None:

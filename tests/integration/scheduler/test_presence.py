@@ -64,3 +64,16 @@ async def test_a_process_that_was_killed_is_cleared_up_after(host: asyncpg.Conne
     await Purge(pool, Ages()).run()
 
     assert [row[0] for row in await host.fetch("SELECT host FROM realtime_processes")] == ["alive"]
+
+
+async def test_what_a_process_reported_last_is_kept_for_a_month(host: asyncpg.Connection, pool: Pool) -> None:
+    """For so long it may be without an answer, and report the same again."""
+    await host.execute(
+        "INSERT INTO realtime_reporters (id, report, reported_at) VALUES"
+        " (gen_random_uuid(), 1, now() - interval '31 days'),"
+        " (gen_random_uuid(), 2, now() - interval '29 days')"
+    )
+
+    await Purge(pool, Ages()).run()
+
+    assert [row[0] for row in await host.fetch("SELECT report FROM realtime_reporters")] == [2]

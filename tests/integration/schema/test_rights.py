@@ -20,6 +20,7 @@ OUR_TABLES = (
     "realtime_processes",
     "realtime_dead_letters",
     "realtime_redeliveries",
+    "realtime_reporters",
     "realtime_tickets",
     "realtime_incarnation",
     "realtime_ancestors",

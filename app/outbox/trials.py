@@ -1,0 +1,95 @@
+"""What readers refused, left unacknowledged, or processed at last: reports of it, each of which counts once.
+
+A report is the same, under the same number, until its COMMIT is answered. Refusals are committed as durably
+as the host's rows: positions pass over them, also those that are written after a crash.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from uuid import uuid4
+
+import asyncpg
+
+from app.store import redeliveries, reports
+from app.store.redeliveries import LONGEST_DETAIL, Key, Persistence, Tried
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What was noted since the report before it; of one row, that it was settled comes first."""
+
+    number: int
+    settled: dict[Key, None] = field(default_factory=dict)
+    tried: dict[Key, Tried] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.settled) + len(self.tried)
+
+    def refused_by(self, device_id: int | None) -> Iterator[int]:
+        return (row_id for (row_id, device), one in self.tried.items() if device == device_id and one.nacks)
+
+
+class Trials:
+    """Collects the trials of one process."""
+
+    def __init__(self, persistence: Persistence) -> None:
+        self._persistence = persistence
+        self._reporter = uuid4()
+        self._unanswered: _Report | None = None
+        self._next = _Report(1)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._reports()))
+
+    def refused_by(self, device_id: int | None) -> frozenset[int]:
+        """Rows that a reader could not process although the table does not say so yet."""
+        return frozenset(row_id for report in self._reports() for row_id in report.refused_by(device_id))
+
+    def settle(self, row_id: int, device_id: int | None) -> None:
+        """Note that a row that was to be sent again has been processed."""
+        self._next.tried.pop((row_id, device_id), None)
+        self._next.settled[row_id, device_id] = None
+
+    def refuse(self, row_id: int, user_id: str, device_id: int | None, reason: str | None) -> None:
+        """Note that a row could not be processed, and is to be sent again later; `reason` is storable."""
+        detail = None if reason is None else reason[:LONGEST_DETAIL]
+        self._try_again(Tried(row_id, user_id, device_id, nacks=1, detail=detail))
+
+    def left_unacked(self, row_id: int, user_id: str, device_id: int | None) -> None:
+        """Note that a connection ended with this row as the oldest that it had not acknowledged."""
+        self._try_again(Tried(row_id, user_id, device_id, attempts=1))
+
+    async def write(self, connection: asyncpg.Connection) -> int:
+        """Write what was noted, and return of how many rows; all stays noted when the driver raises."""
+        written = 0
+        if self._unanswered is not None:
+            written += await self._write(connection, self._unanswered)
+        if self._next:
+            self._unanswered, self._next = self._next, _Report(self._next.number + 1)
+            written += await self._write(connection, self._unanswered)
+        return written
+
+    def _reports(self) -> tuple[_Report, ...]:
+        return (self._next,) if self._unanswered is None else (self._unanswered, self._next)
+
+    def _try_again(self, tried: Tried) -> None:
+        key = tried.event_id, tried.device_id
+        before = self._next.tried.get(key)
+        if before is not None:
+            tried = replace(
+                before,
+                attempts=before.attempts + tried.attempts,
+                nacks=before.nacks + tried.nacks,
+                detail=tried.detail or before.detail,
+            )
+        self._next.tried[key] = tried
+
+    async def _write(self, connection: asyncpg.Connection, report: _Report) -> int:
+        async with connection.transaction():
+            if not report.tried:
+                await connection.execute("SET LOCAL synchronous_commit = off")
+            if await reports.is_new(connection, self._reporter, report.number):
+                await redeliveries.settle(connection, list(report.settled))
+                await redeliveries.record(connection, list(report.tried.values()), self._persistence)
+        self._unanswered = None
+        return len(report)
