@@ -2,14 +2,18 @@
 
             wake | sweep                      nothing left
     asleep ─────────────▶ reading ───────────────────────────▶ renew the lease if due ─▶ asleep
-                            ▲  │ busy: a short pause, no lease          │ it had lapsed
-                            └──┘                                        └─▶ read once more
+                           │  ▲  ▲                                      │ it had lapsed or was ended
+              becomes busy │  │  └──────────────────────────────────────┘
+                           ▼  │ not busy any more
+              end the lease, read, pause, read, …
 
 It starts at the current snapshot: what is older is each connection's own catch-up, which must not be read
-before (`begun`): what is committed between the two would be nobody's. While busy it
-does not renew the lease, so bells fall silent by themselves; before it sleeps it renews and, where
-the lease had lapsed, reads once more, since writers may have been silent meanwhile. What a writer
-committed without a bell after that read is found by the next sweep.
+before (`begun`): what is committed between the two would be nobody's.
+
+Bells slow the writers down. A busy tail needs none, so it ends the lease in a moment, and does not renew it.
+Another process that holds by that lease is busy with the same rows by then, or finds them with its next
+sweep. Before a tail sleeps it renews and, where the lease had lapsed, reads once more, since writers may have
+been silent meanwhile. What a writer committed without a bell after that read is found by the next sweep.
 """
 
 import asyncio
@@ -37,6 +41,9 @@ from app.store.reads import EVERYTHING, Row, Unfit, Unseen
 from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
+
+ENDS_WITHIN = 0.3
+"""Seconds from becoming busy to the end of the lease: by then others on this outbox are busy, too."""
 
 LATE = timedelta(seconds=5)
 """Only a tail that was kept from reading for longer can be overtaken by retention, which is no shorter."""
@@ -157,6 +164,8 @@ class Tail:
             was_busy = self._load.busy
             if self._load.observe(rows, now - began, now) != was_busy:
                 self._on_busy(self._load.busy)
+                if self._load.busy:
+                    await self._end_lease(connection)
             if self._load.busy:
                 await asyncio.sleep(self._load.pause(self._timing.busy_pause))
             elif await self._may_sleep(connection, now):
@@ -171,6 +180,11 @@ class Tail:
         await bells.renew_lease(connection, lease)
         self._lease_renewed_at = now
         return not lapsed
+
+    async def _end_lease(self, connection: asyncpg.Connection) -> None:
+        if self._timing.lease is not None:
+            await bells.end_lease(connection, ENDS_WITHIN)
+            self._lease_renewed_at = float("-inf")
 
     async def _sleep(self, now: float) -> None:
         until = now + self._timing.sweep

@@ -20,6 +20,18 @@ async def renew_lease(connection: asyncpg.Connection, seconds: float) -> None:
     )
 
 
+async def end_lease(connection: asyncpg.Connection, within: float) -> None:
+    """Ask to be rung for no longer than so many seconds from now."""
+    await connection.execute(
+        """
+        SELECT setval('realtime_ring_until',
+                      least((SELECT last_value FROM realtime_ring_until),
+                            (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $1::bigint))
+        """,
+        int(within * 1000),
+    )
+
+
 async def ring_until(connection: asyncpg.Connection, moment: int) -> None:
     """Ring until a moment in unix milliseconds, or ALWAYS, or NEVER."""
     await connection.execute("SELECT setval('realtime_ring_until', $1::bigint)", moment)

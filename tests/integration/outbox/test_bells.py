@@ -17,6 +17,7 @@ from tests.support.service import PATIENCE, until
 pytestmark = pytest.mark.every_major
 
 SHORT = Timing(sweep=0.1, lease=0.3)
+SOON_BUSY = {"busy_above": 1e-3, "busy_below": 5e-4}
 INSERTS = 20_000
 RING_UNTIL = "SELECT last_value FROM realtime_ring_until"
 IS_WANTED = (
@@ -78,11 +79,11 @@ async def test_bells_ring_for_a_sleeping_process_and_not_for_a_dead_one(
     assert await stranger.rings(host) == 1
 
 
-async def test_a_busy_process_lets_its_lease_lapse_and_reads_all_the_same(
+async def test_a_busy_process_ends_its_lease_and_reads_all_the_same(
     database: Database, host: asyncpg.Connection, stranger: Stranger, start_rig: StartRig
 ) -> None:
-    """Under load bells fall silent by themselves, and ring again when it is over."""
-    rig = await start_rig(database.url, timing=SHORT, busy_above=1e-3, busy_below=5e-4)
+    """Under load bells fall silent although the lease was for an hour, and ring again when it is over."""
+    rig = await start_rig(database.url, timing=Timing(sweep=0.1, lease=3600), **SOON_BUSY)
     peer = rig.connect("u")
     await until_wanted(host, True)
     written = 0
@@ -90,15 +91,37 @@ async def test_a_busy_process_lets_its_lease_lapse_and_reads_all_the_same(
         while not rig.load.busy or await host.fetchval(IS_WANTED):
             await log_mood(host, "u")
             written += 1
-    renewed = await host.fetchval(RING_UNTIL)
+    ended = await host.fetchval(RING_UNTIL)
     for _ in range(100):
         await log_mood(host, "u")
     assert rig.load.busy
-    assert await host.fetchval(RING_UNTIL) == renewed
+    assert await host.fetchval(RING_UNTIL) == ended
     assert await stranger.rings(host) == 0
     await until(lambda: len(peer.received) == written + 101)
     await until_wanted(host, True)
     assert not rig.load.busy
+    assert await stranger.rings(host) == 1
+
+
+async def test_where_one_of_three_becomes_busy_the_sleeping_find_all_and_are_rung_for_again(
+    database: Database, host: asyncpg.Connection, stranger: Stranger, start_rig: StartRig
+) -> None:
+    """It ends the lease that the others hold by, and dies; each of their sweeps asks anew."""
+    timing = Timing(sweep=0.5, lease=3600)
+    asleep = [await start_rig(database.url, timing=timing, busy_above=1e9) for _ in range(2)]
+    peers = [rig.connect("u") for rig in asleep]
+    busy = await start_rig(database.url, timing=timing, **SOON_BUSY)
+    written = 0
+    while not busy.load.busy:
+        await log_mood(host, "u")
+        written += 1
+    busy.die()
+    await bells.end_lease(host, 0)
+
+    await log_mood(host, "u")
+
+    await until(lambda: all(len(peer.received) == written + 1 for peer in peers))
+    await until_wanted(host, True)
     assert await stranger.rings(host) == 1
 
 
