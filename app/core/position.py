@@ -8,7 +8,7 @@ Across incarnations `unseen` also takes whatever was created after `taken_at - o
 """
 
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -53,7 +53,8 @@ class Incarnation(NamedTuple):
 class Position:
     """What a reader has: all of `seen`, and of `reading` the rows up to `after_id`.
 
-    `taken_at` is the database's clock when `seen` was taken.
+    `taken_at` is the database's clock when `seen` was taken. `before`: where the reader was before restarts
+    that this read goes over again, as long as it lasts; it is no part of what is written of a position.
     """
 
     seen: Snapshot
@@ -61,6 +62,7 @@ class Position:
     incarnation: Incarnation
     reading: Snapshot | None = None
     after_id: int = 0
+    before: tuple["Position", ...] = field(default=(), compare=False, repr=False)
 
     def has(self, xid: int, row_id: int) -> bool:
         """Whether the reader has a row; meaningful within the position's own incarnation."""
@@ -100,7 +102,8 @@ class Pass:
     """One read in id order: from what a reader had (`seen`) to what `reading` shows.
 
     Both snapshots belong to `incarnation`; the times are the database's clock. `kept` is what is stored
-    of a device's reader where that is more than `seen`: it is owed rows again that its position has.
+    of a device's reader where that is more than `seen`: it is owed rows again that its position has. `before`
+    is as of a position: a pass across a restart repeats rows that the reader had.
     """
 
     seen: Snapshot
@@ -109,6 +112,11 @@ class Pass:
     reading_at: datetime
     incarnation: Incarnation
     kept: Snapshot | None = None
+    before: tuple[Position, ...] = ()
+
+    def repeats(self, xid: int, row_id: int, created_at: datetime) -> bool:
+        """Whether the reader had a row before a restart, or had passed it: younger ones have been sent."""
+        return any(position.had_before_restart(xid, row_id, created_at) for position in self.before)
 
     def had(self, xid: int, row_id: int, through: int | None) -> bool:
         """Whether a reader has a row that has come to the row `through`, or with None to the end."""
@@ -118,7 +126,7 @@ class Pass:
 
     def at(self, row_id: int) -> Position:
         """The position right after the row with this id."""
-        return Position(self.seen, self.seen_at, self.incarnation, self.reading, row_id)
+        return Position(self.seen, self.seen_at, self.incarnation, self.reading, row_id, self.before)
 
     def stored_at(self, row_id: int) -> Position:
         """The same as it is stored, which never goes back: what is owed again shows in the rows."""

@@ -5,7 +5,7 @@ AT_LEAST = 50.0
 MANY = 1000.0
 """Rows per second from which on it waits for many rows as long as it may."""
 RESTS = 3.0
-"""How many times as long as a read takes it waits then: of its time it reads a quarter at most."""
+"""How many times as long as a read takes it waits then, up to LONGEST_PAUSE."""
 LONGEST_PAUSE = 0.03
 """Seconds."""
 

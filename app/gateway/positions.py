@@ -73,9 +73,13 @@ class Positions:
 
         A pass that follows a restart of the database repeats old rows, and says nothing there of later ones.
         """
+        if self._device is None:
+            return
         settled = self._session.settled_position(self._routed())
         self._lags = settled is None
-        self._store(settled or position)
+        if settled is not None:
+            self._stored_at = settled.taken_at
+        self._store(self._device, settled or position)
 
     def store_idle(self, older_than: timedelta) -> None:
         """Store what the device has although nothing came for it, unless what is stored is not that old."""
@@ -86,8 +90,7 @@ class Positions:
             return
         if self._lags or self._stored_at is None or position.taken_at - self._stored_at >= older_than:
             self._lags, self._stored_at = False, position.taken_at
-            self._store(position)
+            self._store(self._device, position)
 
-    def _store(self, position: Position) -> None:
-        if self._device is not None:
-            self._receipts.move((self._device.id, self._device.generation), position)
+    def _store(self, device: Device, position: Position) -> None:
+        self._receipts.move((device.id, device.generation), position)

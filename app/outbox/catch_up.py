@@ -106,8 +106,6 @@ class CatchUp:
         self._sieve: Sieve | None = None
         self._skip: Callable[[Row], bool] = _nothing
         self._repeats: Callable[[Row], bool] = _nothing
-        # Where the reader was before restarts after which it has not read to the end.
-        self._had: tuple[Position, ...] = ()
         # When what the read under way began with was taken; None when nothing need be told of retention.
         self._seen_at: datetime | None = None
 
@@ -139,6 +137,7 @@ class CatchUp:
             position.taken_at if position.reading else found.horizon.taken_at,
             found.horizon.incarnation,
             kept=position.seen,
+            before=position.before,
         )
         return self._begun(first, found, reason, partial=position.reading is not None)
 
@@ -203,11 +202,9 @@ class CatchUp:
         self, position: Position, reason: Lost | None, *, with_undelivered: bool
     ) -> Begun:
         since = position.taken_at - self._archive.overlap
-        self._had = had = (*(self._had if position.reading else ()), position)
         found = await self._read(Unseen(position.seen, since=since), with_undelivered=with_undelivered)
         found = self._leave_out(found, _AlreadyRead(position, since).covers)
-        self._repeats = lambda row: any(one.had_before_restart(row[2], row[1], row[6]) for one in had)
-        return self._begun(all_but(found), found, reason)
+        return self._begun(all_but(found, before=(*position.before, position)), found, reason)
 
     async def _read(self, wanted: Unseen, *, with_undelivered: bool) -> Found:
         owner = Owner(self._user_id, self._takes_sync, with_undelivered, self._device_id)
@@ -221,6 +218,8 @@ class CatchUp:
 
     def _begun(self, first: Pass, found: Found, reason: Lost | None, *, partial: bool = False) -> Begun:
         self._seen_at = None if reason is Lost.RETENTION else first.seen_at
+        if first.before:
+            self._repeats = lambda row: first.repeats(row[2], row[1], row[6])
         page = self._page(found.rows)
         return Begun(first, page, partial, reason, found.facts["revoked_before"], found.facts["generation"])
 

@@ -10,10 +10,10 @@
 It starts at the current snapshot: what is older is each connection's own catch-up, which must not be read
 before (`begun`): what is committed between the two would be nobody's.
 
-Bells slow the writers down. A busy tail needs none, so it ends the lease in a moment, and does not renew it.
-Another process that holds by that lease is busy with the same rows by then, or finds them with its next
-sweep. Before a tail sleeps it renews and, where the lease had lapsed, reads once more, since writers may have
-been silent meanwhile. What a writer committed without a bell after that read is found by the next sweep.
+Bells slow the writers down. A busy tail needs none, so it lets the lease end when any other that still wants
+one has asked anew, and does not renew it. Before a tail sleeps it renews and, where the lease had lapsed,
+reads once more, since writers may have been silent meanwhile. What a writer committed without a bell after
+that read is found by the next sweep.
 """
 
 import asyncio
@@ -42,35 +42,16 @@ from app.telemetry.state import State
 
 log = logging.getLogger(__name__)
 
-ENDS_WITHIN = 0.3
-"""Seconds from becoming busy to the end of the lease: by then others on this outbox are busy, too."""
+LATE_SWEEP = 0.2
+"""Seconds by which a process may be late to renew its lease, before one that is busy has ended it."""
 
 LATE = timedelta(seconds=5)
 """Only a tail that was kept from reading for longer can be overtaken by retention, which is no shorter."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Overlap:
-    """What is known of the rows that are read again after a restart: `had` is where the tail was before it.
-
-    There are several where the next restart came before all were read. `routed` are rows that it handed over
-    then, by id and creation time.
-    """
-
-    had: tuple[Position, ...]
-    routed: frozenset[tuple[int, float]]
-
-    def was_routed(self, row: Row) -> bool:
-        return (row[1], row[6].timestamp()) in self.routed
-
-    def was_passed(self, row: Row) -> bool:
-        """Whether it was passed over, since nobody was here for it; what came after has been sent."""
-        return any(had.had_before_restart(row[2], row[1], row[6]) for had in self.had)
-
-
-@dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds between sweeps, of the lease (None: bells are not leased), at most between reads while busy.
+    """Seconds between sweeps, of the lease (None: bells are not leased), between quick reads while busy.
 
     `ring_until` is where bells that are not leased are set to again when the database restarted, in
     unix milliseconds: a crash forgets it. None leaves them.
@@ -113,7 +94,8 @@ class Tail:
         self.begun = asyncio.Event()
         """Set once it has a place from which it routes whatever is committed."""
         self._pass: Pass | None = None
-        self._overlap_read: _Overlap | None = None
+        # Rows handed over before a restart, by id and creation time, while they are read again.
+        self._routed_before: frozenset[tuple[int, float]] = frozenset()
         self._lease_renewed_at = float("-inf")
         self.read_at: float | None = None
         """When the outbox was last read to its end, on the monotonic clock."""
@@ -183,8 +165,8 @@ class Tail:
 
     async def _end_lease(self, connection: asyncpg.Connection) -> None:
         if self._timing.lease is not None:
-            await bells.end_lease(connection, ENDS_WITHIN)
             self._lease_renewed_at = float("-inf")
+            await bells.end_lease(connection, self._timing.sweep + LATE_SWEEP)
 
     async def _sleep(self, now: float) -> None:
         until = now + self._timing.sweep
@@ -230,13 +212,14 @@ class Tail:
         if found.horizon.incarnation != position.incarnation:
             if self._timing.ring_until is not None:
                 await bells.ring_until(connection, self._timing.ring_until)
+            elif self._load.busy:
+                await self._end_lease(connection)
             since = position.taken_at - self._overlap
             log.warning("the database restarted; reading again what was written since %s", since.isoformat())
             walk = Walk(lend, Unseen(position.seen, since=since), None, self._page)
             found = await walk.first()
-            earlier = () if self._overlap_read is None else self._overlap_read.had
-            self._overlap_read = _Overlap((*earlier, position), self._recent.since(since))
-            self._pass = all_but(found)
+            self._routed_before = self._recent.since(since)
+            self._pass = all_but(found, before=(*position.before, position))
         elif self._pass is None or position.reading is None:
             # One of which nothing was routed before the connection was lost is forgotten: this read has more.
             self._pass = _pass(position, found.horizon)
@@ -258,7 +241,7 @@ class Tail:
 
     def _complete(self, done: Pass) -> None:
         self._outlet.completed(done)
-        self._position, self._pass, self._overlap_read = done.end(), None, None
+        self._position, self._pass, self._routed_before = done.end(), None, frozenset()
 
     def _tell_gap(self, position: Position, purged_through: datetime | None) -> None:
         """Tell the outlet when rows that this read should have had may have been removed before it."""
@@ -270,16 +253,15 @@ class Tail:
         users = self._outlet.users
         mine = [row for row in rows if row[0] == "c" or row[3] in users]
         routed: dict[str, list[Message]] = {}
-        overlap = self._overlap_read
         for row in await membership.admitted(connection, mine):
-            kind, row_id, _, user_id, label, data, created_at, ref = row
-            if overlap is not None and overlap.was_routed(row):
+            kind, row_id, xid, user_id, label, data, created_at, ref = row
+            if passing.before and (row_id, created_at.timestamp()) in self._routed_before:
                 continue
             if kind == "c":
                 self._outlet.obey(_command(label, user_id, ref, data))
             else:
                 message = reads.message(row)
-                if overlap is not None and overlap.was_passed(row):
+                if passing.before and passing.repeats(xid, row_id, created_at):
                     message = message._replace(redelivered=True)
                 routed.setdefault(user_id, []).append(message)
             self._recent.remember(row_id, created_at)

@@ -39,7 +39,7 @@ class Trials:
         self._next = _Report(1)
 
     def __len__(self) -> int:
-        return sum(map(len, self._reports()))
+        return len(self._next.tried) + len(self._next.settled) + len(self._unanswered or ())
 
     def refused_by(self, device_id: int | None) -> frozenset[int]:
         """Rows that a reader could not process although the table does not say so yet."""
@@ -89,7 +89,9 @@ class Trials:
             if not report.tried:
                 await connection.execute("SET LOCAL synchronous_commit = off")
             if await reports.is_new(connection, self._reporter, report.number):
-                await redeliveries.settle(connection, list(report.settled))
-                await redeliveries.record(connection, list(report.tried.values()), self._persistence)
+                if report.settled:
+                    await redeliveries.settle(connection, list(report.settled))
+                if report.tried:
+                    await redeliveries.record(connection, list(report.tried.values()), self._persistence)
         self._unanswered = None
         return len(report)

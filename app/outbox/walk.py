@@ -7,7 +7,7 @@ from datetime import datetime
 
 import asyncpg
 
-from app.core.position import Horizon, Pass
+from app.core.position import Horizon, Pass, Position
 from app.core.reads import Interrupted, UserErased
 from app.core.snapshot import Snapshot
 from app.outbox.sieve import Sieve
@@ -111,11 +111,11 @@ class Walk:
             self._wanted = replace(self._wanted, after_id=rows[-1][1])
 
 
-def all_but(found: Found) -> Pass:
-    """The pass of a reader that has everything of the horizon but the rows found."""
+def all_but(found: Found, *, before: tuple[Position, ...] = ()) -> Pass:
+    """The pass of a reader that has everything of the horizon but the rows found; `before` is the pass's."""
     snapshot, taken_at = found.horizon.snapshot, found.horizon.taken_at
     seen = _less(snapshot, found.facts["xids"])
-    return Pass(seen, taken_at, snapshot, taken_at, found.horizon.incarnation)
+    return Pass(seen, taken_at, snapshot, taken_at, found.horizon.incarnation, before=before)
 
 
 def less_owed(seen: Snapshot, found: Found) -> Snapshot:

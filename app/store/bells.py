@@ -21,7 +21,7 @@ async def renew_lease(connection: asyncpg.Connection, seconds: float) -> None:
 
 
 async def end_lease(connection: asyncpg.Connection, within: float) -> None:
-    """Ask to be rung for no longer than so many seconds from now."""
+    """Let nobody be rung for longer than so many seconds from now, unless he asks anew."""
     await connection.execute(
         """
         SELECT setval('realtime_ring_until',

@@ -81,7 +81,7 @@ class Received:
 
 
 class Peer:
-    """The far end of one connection and the socket to it; a `mute` one answers no ping."""
+    """The far end of one connection and the socket to it; a `mute` one answers no ping, and acknowledges nothing."""
 
     confirms = True
     writable = True
@@ -126,6 +126,8 @@ class Peer:
         body = json.loads(message)
         if "id" in body:
             self.received.append(Received(body, time.monotonic()))
+            if "seq" in body and not self.mute:
+                asyncio.get_running_loop().call_soon(self.acknowledge, body["seq"])
         else:
             self.control.append(body)
 
@@ -135,6 +137,9 @@ class Peer:
 
     def pong(self) -> None:
         self._connection.on_pong()
+
+    def acknowledge(self, number: int) -> None:
+        self._connection.on_text(json.dumps({"type": "ack", "seq": number}))
 
     def close(self, code: int, reason: str = "") -> None:
         self.close_code = code

@@ -10,6 +10,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from app.core.flight import Limits
 from app.core.position import Lost, Position
 from app.core.reads import Unavailable
 from app.core.token import decode, encode
@@ -270,6 +271,30 @@ async def test_what_a_restart_repeats_after_younger_rows_says_so(
         *[(1, False), (2, False), (3, False)],
         *[(1, True), (2, True), (4, False)],
     ]
+
+
+async def test_what_a_restart_repeats_says_so_also_where_it_is_read_by_the_connection_itself(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """The tail hands over more than finds room, and what is dropped comes from the table."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, timing=FAST, limits=Limits(window=2, queue=4), page=PageSize(rows=50))
+    host = await database.connect()
+    for score in range(1, 21):
+        await log_mood(host, "u", score)
+    await rig.caught_up()
+    peer = rig.connect("u", acks=True)
+    await log_mood(host, "u", 21)
+    await rig.settled()
+    await kill_all(cluster, database)
+    host = await database.connect()
+    await log_mood(host, "u", 22)
+    await rig.settled()
+    first, again = peer.received[:21], peer.received[21:]
+    assert [one.data["mood_score"] for one in first] == list(range(1, 22))
+    assert {score for score, marked in scores_and_whether_again(peer)[21:] if not marked} == {22}
+    assert {one.data["mood_score"] for one in again} >= {*range(1, 21), 22}
 
 
 async def test_what_is_repeated_says_so_when_another_restart_comes_in_between(

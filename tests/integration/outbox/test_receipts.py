@@ -1,6 +1,7 @@
 """What has reached its user is written down, whoever holds the rows and however the database fares."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.every_major
 
 UNDELIVERED = "SELECT count(*) FROM realtime_events WHERE NOT delivered"
 END_WHO_WAITS_FOR_THE_STANDBY = """
-SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"""
+SELECT bool_and(pg_terminate_backend(pid, 30000)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"""
 
 
 class Writing:
@@ -73,11 +74,21 @@ async def device_of(host: asyncpg.Connection, user: str) -> tuple[int, int]:
     return connected.id, connected.generation
 
 
-async def set_standby(host: asyncpg.Connection, name: str) -> None:
-    """Have commits from now on wait for a standby of that name, or for none."""
+async def let_commits_wait(database: Database, host: asyncpg.Connection) -> None:
+    """Name a synchronous standby that is not there, and see that it is waited for."""
     await host.execute("SET synchronous_commit = local")
-    await host.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+    await host.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     await host.execute("SELECT pg_reload_conf()")
+    with contextlib.suppress(asyncpg.PostgresConnectionError):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(commit_until_cut_off(await database.connect()))
+            tasks.create_task(until_true(host, END_WHO_WAITS_FOR_THE_STANDBY))
+
+
+async def commit_until_cut_off(connection: asyncpg.Connection) -> None:
+    while not connection.is_closed():
+        with contextlib.suppress(asyncpg.AdminShutdownError):
+            await connection.execute("SELECT pg_current_xact_id()")
 
 
 async def test_what_a_client_refused_outlives_a_crash(
@@ -112,14 +123,15 @@ async def test_a_refusal_whose_commit_is_not_answered_counts_once(
     [refused, left] = await events_of(host, "u", 2)
     device_id, _ = await device_of(host, "u")
     writing = Writing(database.url)
-    await set_standby(host, "nobody")
+    await let_commits_wait(database, host)
     writing.receipts.refuse(refused, "u", device_id, "cannot be shown")
     writing.receipts.left_unacked(left, "u", device_id)
     writing.part.start()
 
     for _ in range(3):
         await until_true(host, END_WHO_WAITS_FOR_THE_STANDBY)
-    await set_standby(host, "")
+    await host.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    await host.execute("SELECT pg_reload_conf()")
     await writing.written()
 
     tried = await host.fetch("SELECT event_id, nacks, attempts FROM realtime_redeliveries ORDER BY event_id")
@@ -127,10 +139,10 @@ async def test_a_refusal_whose_commit_is_not_answered_counts_once(
     assert [tuple(row) for row in tried] == [(refused, 1, 0), (left, 0, 1)]
 
 
-async def test_what_is_refused_again_while_it_is_written_is_not_counted_anew(
+async def test_what_is_refused_while_a_refusal_is_written_counts_once(
     database: Database, host: asyncpg.Connection, writing: Writing
 ) -> None:
-    """The first refusal is on its way, held up by whoever has the row; two are what the client said."""
+    """The second refusal is on its way, held up by whoever has the row; three are what the client said."""
     [refused] = await events_of(host, "u", 1)
     writing.receipts.refuse(refused, "u", None, None)
     await writing.written()
