@@ -79,16 +79,15 @@ async def let_commits_wait(database: Database, host: asyncpg.Connection) -> None
     await host.execute("SET synchronous_commit = local")
     await host.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     await host.execute("SELECT pg_reload_conf()")
-    with contextlib.suppress(asyncpg.PostgresConnectionError):
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(commit_until_cut_off(await database.connect()))
-            tasks.create_task(until_true(host, END_WHO_WAITS_FOR_THE_STANDBY))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(commit_until_cut_off(await database.connect()))
+        tasks.create_task(until_true(host, END_WHO_WAITS_FOR_THE_STANDBY))
 
 
 async def commit_until_cut_off(connection: asyncpg.Connection) -> None:
-    while not connection.is_closed():
-        with contextlib.suppress(asyncpg.AdminShutdownError):
-            await connection.execute("SELECT pg_current_xact_id()")
+    with contextlib.suppress(asyncpg.AdminShutdownError, asyncpg.PostgresConnectionError):
+        while True:
+            await connection.execute("SELECT pg_logical_emit_message(true, '', '')")
 
 
 async def test_what_a_client_refused_outlives_a_crash(
