@@ -71,15 +71,19 @@ class Positions:
     def confirmed(self, position: Position) -> None:
         """Store what the device has by a confirmation, or by now, where nothing is under way any more.
 
-        A pass that follows a restart of the database repeats old rows, and says nothing there of later ones.
+        A pass that follows a restart of the database repeats old rows, and says nothing there of later ones:
+        while the tail is at it, what is stored has more.
         """
         if self._device is None:
             return
-        settled = self._session.settled_position(self._routed())
+        routed = self._routed()
+        settled = self._session.settled_position(routed)
         self._lags = settled is None
         if settled is not None:
             self._stored_at = settled.taken_at
-        self._store(self._device, settled or position)
+            self._store(self._device, settled)
+        elif routed is not None and routed.incarnation == position.incarnation:
+            self._store(self._device, position)
 
     def store_idle(self, older_than: timedelta) -> None:
         """Store what the device has although nothing came for it, unless what is stored is not that old."""

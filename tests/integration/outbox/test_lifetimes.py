@@ -360,6 +360,47 @@ async def test_what_a_restart_repeats_takes_nothing_from_what_a_device_has_store
     await until_true(host, "SELECT bool_and(state = 'received') FROM realtime_delivery")
 
 
+async def test_nothing_is_stored_of_a_device_while_the_tail_repeats(
+    private_cluster: NewCluster, new_database: NewDatabase
+) -> None:
+    """It has handed over the first of the old rows, and waits for the second: the device has had both."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    host = await database.connect()
+    await add_user(host, "u")
+    room = await create_room(host, "u")
+    await log_mood(host, "u", 1)
+    await host.execute(
+        "INSERT INTO realtime_events (event_type, user_id, payload, room_id)"
+        " VALUES ('chat_message', 'u', '{\"mood_score\": 2}', $1)",
+        room,
+    )
+    async with proxy_to(str(cluster.socket_dir / f".s.PGSQL.{cluster.port}")) as proxy:
+        pool = Pool(address(f"postgresql://postgres@127.0.0.1:{proxy.port}/{database.name}"), size=1)
+        rig = Rig(database.url, Knobs(timing=FAST, page=PageSize(rows=1)), tail_pool=pool)
+        await rig.start()
+        await rig.registry.register("u", "token", "ios", None)
+        peer = await rig.connect_device("u", "token")
+        await log_mood(host, "u", 3)
+        await rig.settled()
+        await rig.recorded()
+        proxy.stall()
+        await kill_all(cluster, database)
+        holder, host = await database.connect(), await database.connect()
+        before = await host.fetchrow("SELECT position_seen, position_incarnation FROM users_devices")
+        await holder.execute(HOLD)
+        proxy.heal()
+        await held_tail(host)
+        await until(lambda: scores_of(peer) == [1, 2, 3, 1] and peer.is_settled)
+        await rig.recorded()
+        during = await host.fetchrow("SELECT position_seen, position_incarnation FROM users_devices")
+        await holder.close()
+        await rig.stop()
+        await pool.close()
+
+    assert during == before
+
+
 async def test_what_a_position_of_before_a_restart_has_says_so_when_it_is_read_again(
     private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
 ) -> None:
