@@ -81,6 +81,12 @@ class Sending:
             first = replace(first, kept=self._pass.kept)
         self._pass = self._found_by = first
 
+    def go_over(self, done: Pass) -> None:
+        """Go over to the end of a pass across a restart, where its reader is still before that."""
+        lives = {position.incarnation for position in done.before}
+        if self._pass is not None and self._pass.incarnation in lives and not self.ready:
+            self._pass, self._found_by, self._after_id = done, done, None
+
     def end_pass(self) -> None:
         """Note that every row of the pass has been sent."""
         self._after_id = None

@@ -187,6 +187,11 @@ class Session:
             self._fall_back()
         return actions
 
+    def repeated(self, done: Pass) -> None:
+        """Note that the tail has gone through a pass across a restart: whoever is fed live has it all."""
+        if self.phase is Phase.LIVE:
+            self._sending.go_over(done)
+
     def read_again(self, now: float) -> list[Action]:
         """Drop what waits in memory: the table is to say once more what is for this user."""
         if self.phase is Phase.CLOSED:

@@ -185,6 +185,10 @@ class Connection:
         """Look at what waits once more: some of it may not be for this user any longer."""
         self._perform(self._session.read_again(self._loop.time()))
 
+    def repeated(self, done: Pass) -> None:
+        """Note that every row of a pass across a restart of the database has been routed."""
+        self._session.repeated(done)
+
     def close(self, code: CloseCode, reason: str) -> None:
         """Close it from our side."""
         self._positions.store_idle(timedelta(0))

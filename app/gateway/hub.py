@@ -81,6 +81,8 @@ class Hub:
     def completed(self, done: Pass) -> None:
         """Note that every row of a pass has been routed."""
         self.routed = done
+        if done.before:
+            self._tell(self.everyone(), lambda connection: connection.repeated(done))
 
     def obey(self, command: Command) -> None:
         """Carry out a command; kinds that ask nothing of connections are passed over."""

@@ -1,7 +1,7 @@
 """Where a connection's positions go: into its messages, beside them, and into what its device has stored."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from app.core import messages
 from app.core.position import Pass, Position
@@ -26,7 +26,7 @@ class Positions:
         "_receipts",
         "_routed",
         "_session",
-        "_stored_at",
+        "_stored",
     )
 
     def __init__(
@@ -45,7 +45,7 @@ class Positions:
         self._device = device
         self._beside = beside
         self._in_messages = in_messages
-        self._stored_at: datetime | None = None
+        self._stored: Position | None = None
         self._lags = False
 
     def placed(self, body: bytes, position: Position) -> bytes:
@@ -80,21 +80,30 @@ class Positions:
         settled = self._session.settled_position(routed)
         self._lags = settled is None
         if settled is not None:
-            self._stored_at = settled.taken_at
             self._store(self._device, settled)
         elif routed is not None and routed.incarnation == position.incarnation:
             self._store(self._device, position)
 
     def store_idle(self, older_than: timedelta) -> None:
-        """Store what the device has although nothing came for it, unless what is stored is not that old."""
+        """Store what the device has although nothing came for it, unless what is stored is not that old.
+
+        Also after a restart of the database, which may have taken what was stored last.
+        """
         if self._device is None:
             return
         position = self._session.settled_position(self._routed())
         if position is None or position == self._session.position:
             return
-        if self._lags or self._stored_at is None or position.taken_at - self._stored_at >= older_than:
-            self._lags, self._stored_at = False, position.taken_at
+        stored = self._stored
+        if (
+            self._lags
+            or stored is None
+            or stored.incarnation != position.incarnation
+            or position.taken_at - stored.taken_at >= older_than
+        ):
+            self._lags = False
             self._store(self._device, position)
 
     def _store(self, device: Device, position: Position) -> None:
+        self._stored = position
         self._receipts.move((device.id, device.generation), position)

@@ -360,6 +360,32 @@ async def test_what_a_restart_repeats_takes_nothing_from_what_a_device_has_store
     await until_true(host, "SELECT bool_and(state = 'received') FROM realtime_delivery")
 
 
+async def test_what_a_device_has_is_stored_anew_after_a_crash_although_nothing_comes_for_it(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
+) -> None:
+    """The crash may have taken what was stored last; the device stays, and has all that there is."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, timing=FAST, limits=Limits(heartbeat_interval=0.2))
+    host = await database.connect()
+    await add_user(host, "u")
+    await rig.registry.register("u", "token", "ios", None)
+    peer = await rig.connect_device("u", "token")
+    for score in (1, 2, 3):
+        await log_mood(host, "u", score)
+    await rig.settled()
+    await rig.recorded()
+    before = await host.fetchval("SELECT position_incarnation FROM users_devices")
+    await kill_all(cluster, database)
+    await rig.caught_up()
+    host = await database.connect()
+    await until_true(host, f"SELECT position_incarnation <> '{before}' FROM users_devices")
+    assert await host.fetchval(
+        "SELECT bool_and(pg_visible_in_snapshot(e.xid, d.position_seen)) FROM realtime_events e, users_devices d"
+    )
+    assert scores_of(peer) == [1, 2, 3]
+
+
 async def test_nothing_is_stored_of_a_device_while_the_tail_repeats(
     private_cluster: NewCluster, new_database: NewDatabase
 ) -> None:
