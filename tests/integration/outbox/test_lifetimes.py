@@ -24,7 +24,7 @@ from app.store.database import Database as Pool
 from app.store.database import address
 from tests.conftest import NewCluster, NewDatabase
 from tests.integration.outbox.conftest import StartRig
-from tests.integration.outbox.proxy import proxy_to
+from tests.integration.outbox.proxy import Proxy, proxy_to
 from tests.integration.outbox.test_tail_cut import HOLD, held_tail
 from tests.support.host import add_user, create_room, log_mood
 from tests.support.postgres import Database, restore_files
@@ -297,6 +297,44 @@ async def test_what_a_restart_repeats_says_so_also_where_it_is_read_by_the_conne
     assert {one.data["mood_score"] for one in again} >= {*range(1, 21), 22}
 
 
+@asynccontextmanager
+async def reading_one_by_one(database: Database) -> AsyncIterator[tuple[Rig, Proxy]]:
+    """A service whose tail reads a row at a time, through a proxy of its own."""
+    cluster = database.cluster
+    async with proxy_to(str(cluster.socket_dir / f".s.PGSQL.{cluster.port}")) as proxy:
+        pool = Pool(address(f"postgresql://postgres@127.0.0.1:{proxy.port}/{database.name}"), size=1)
+        rig = Rig(database.url, Knobs(timing=FAST, page=PageSize(rows=1)), tail_pool=pool)
+        await rig.start()
+        try:
+            yield rig, proxy
+        finally:
+            await rig.stop()
+            await pool.close()
+
+
+async def write_two(host: asyncpg.Connection, user: str) -> None:
+    """A mood, and an event of a room, of which the tail has to ask who is in it."""
+    room = await create_room(host, user)
+    await log_mood(host, user, 1)
+    await host.execute(
+        "INSERT INTO realtime_events (event_type, user_id, payload, room_id)"
+        " VALUES ('chat_message', $1, '{\"mood_score\": 2}', $2)",
+        user,
+        room,
+    )
+
+
+async def hold_in_the_overlap(proxy: Proxy, database: Database) -> asyncpg.Connection:
+    """Kill all, and stop the tail at the second of the rows that it reads again; returns who holds it."""
+    proxy.stall()
+    await kill_all(database.cluster, database)
+    holder = await database.connect()
+    await holder.execute(HOLD)
+    proxy.heal()
+    await held_tail(await database.connect())
+    return holder
+
+
 async def test_what_is_repeated_says_so_when_another_restart_comes_in_between(
     private_cluster: NewCluster, new_database: NewDatabase
 ) -> None:
@@ -304,31 +342,15 @@ async def test_what_is_repeated_says_so_when_another_restart_comes_in_between(
     cluster = private_cluster()
     database = await new_database(cluster)
     host = await database.connect()
-    room = await create_room(host, "u")
-    await log_mood(host, "u", 1)
-    await host.execute(
-        "INSERT INTO realtime_events (event_type, user_id, payload, room_id)"
-        " VALUES ('chat_message', 'u', '{\"mood_score\": 2}', $1)",
-        room,
-    )
+    await write_two(host, "u")
     await log_mood(host, "u", 3)
-    async with proxy_to(str(cluster.socket_dir / f".s.PGSQL.{cluster.port}")) as proxy:
-        pool = Pool(address(f"postgresql://postgres@127.0.0.1:{proxy.port}/{database.name}"), size=1)
-        rig = Rig(database.url, Knobs(timing=FAST, page=PageSize(rows=1)), tail_pool=pool)
-        await rig.start()
+    async with reading_one_by_one(database) as (rig, proxy):
         peer = rig.connect("u", acks=True, mute=True)
         await log_mood(host, "u", 4)
         await rig.settled()
-        proxy.stall()
-        await kill_all(cluster, database)
-        holder, host = await database.connect(), await database.connect()
-        await holder.execute(HOLD)
-        proxy.heal()
-        await held_tail(host)
+        await hold_in_the_overlap(proxy, database)
         await kill_all(cluster, database)
         await rig.settled()
-        await rig.stop()
-        await pool.close()
 
     assert scores_and_whether_again(peer) == [
         *[(1, False), (2, False), (3, False), (4, False)],
@@ -390,39 +412,22 @@ async def test_nothing_is_stored_of_a_device_while_the_tail_repeats(
     private_cluster: NewCluster, new_database: NewDatabase
 ) -> None:
     """It has handed over the first of the old rows, and waits for the second: the device has had both."""
-    cluster = private_cluster()
-    database = await new_database(cluster)
+    database = await new_database(private_cluster())
     host = await database.connect()
     await add_user(host, "u")
-    room = await create_room(host, "u")
-    await log_mood(host, "u", 1)
-    await host.execute(
-        "INSERT INTO realtime_events (event_type, user_id, payload, room_id)"
-        " VALUES ('chat_message', 'u', '{\"mood_score\": 2}', $1)",
-        room,
-    )
-    async with proxy_to(str(cluster.socket_dir / f".s.PGSQL.{cluster.port}")) as proxy:
-        pool = Pool(address(f"postgresql://postgres@127.0.0.1:{proxy.port}/{database.name}"), size=1)
-        rig = Rig(database.url, Knobs(timing=FAST, page=PageSize(rows=1)), tail_pool=pool)
-        await rig.start()
+    await write_two(host, "u")
+    async with reading_one_by_one(database) as (rig, proxy):
         await rig.registry.register("u", "token", "ios", None)
         peer = await rig.connect_device("u", "token")
         await log_mood(host, "u", 3)
         await rig.settled()
         await rig.recorded()
-        proxy.stall()
-        await kill_all(cluster, database)
-        holder, host = await database.connect(), await database.connect()
-        before = await host.fetchrow("SELECT position_seen, position_incarnation FROM users_devices")
-        await holder.execute(HOLD)
-        proxy.heal()
-        await held_tail(host)
+        before = await host.fetchval("SELECT position_incarnation FROM users_devices")
+        holder = await hold_in_the_overlap(proxy, database)
         await until(lambda: scores_of(peer) == [1, 2, 3, 1] and peer.is_settled)
         await rig.recorded()
-        during = await host.fetchrow("SELECT position_seen, position_incarnation FROM users_devices")
+        during = await holder.fetchval("SELECT position_incarnation FROM users_devices")
         await holder.close()
-        await rig.stop()
-        await pool.close()
 
     assert during == before
 
