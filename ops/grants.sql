@@ -37,7 +37,7 @@ GRANT SELECT, UPDATE ON SEQUENCE realtime_ring_until TO :"service_role";
 GRANT EXECUTE ON FUNCTION
       realtime_publish(text, text, jsonb, text, text, jsonb),
       realtime_disconnect(text, timestamptz),
-      realtime_wake(text, text),
+      realtime_wake(text, text[]),
       realtime_timestamp(timestamptz),
       realtime_timestamp(timestamp),
       realtime_user_erased(text),

@@ -21,7 +21,7 @@ XID = Wanted("xid", "xid8", "pg_current_xact_id()", required=True, fill="'3'")
 EVENTS = [
     SHARED_ID,
     Wanted("event_type", "character varying(50)", required=True, fill="'unknown'"),
-    Wanted("user_id", "character varying(255)"),
+    Wanted("user_id", "character varying(255)", required=True, fill="''"),
     Wanted("payload", "jsonb", required=True, fill="'{}'"),
     Wanted("delivered", "boolean", "false", required=True),
     CREATED_AT,
@@ -74,20 +74,14 @@ def upgrade() -> None:
 
 def make_events() -> None:
     table = "realtime_events"
-    if not catalog.has_table(table):
+    is_new = not catalog.has_table(table)
+    if is_new:
         gently.run_sql("realtime_events.sql")
-    else:
-        # Nobody can be told of a row without a user. Settled once, it never meets the check below again.
-        settle = (
-            "UPDATE realtime_events SET settled_as = 'expired' WHERE user_id IS NULL AND settled_as IS NULL;"
-        )
-        ownerless = "settled_as" not in catalog.columns(table)
-        adoption.adopt(table, EVENTS, first=adoption.share_ids(table), last=settle if ownerless else "")
     drop_enforced_keys(table)
-    adoption.ensure_check(table, "realtime_events_user_known", "user_id IS NOT NULL")
-    adoption.ensure_check(
-        table, "realtime_events_settled", "settled_as IN ('expired', 'collapsed', 'left_room', 'dead')"
-    )
+    if not is_new:
+        # Nobody can be told of a row without a user.
+        settle = "UPDATE realtime_events SET settled_as = 'expired' WHERE user_id = '' AND settled_as IS NULL;"
+        adoption.adopt(table, EVENTS, first=adoption.share_ids(table), last=settle)
     adoption.ensure_index(table, "realtime_events_xid", "(xid)")
     adoption.ensure_index(table, "realtime_events_user_xid", "(user_id, xid)")
     adoption.ensure_index(

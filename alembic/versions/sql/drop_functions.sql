@@ -15,6 +15,6 @@ DROP FUNCTION IF EXISTS
     @schema@.realtime_user_erased(text),
     @schema@.realtime_disconnect(text, timestamptz),
     @schema@.realtime_publish(text, text, jsonb, text, text, jsonb),
-    @schema@.realtime_wake(text, text),
+    @schema@.realtime_wake(text, text[]),
     @schema@.realtime_timestamp(timestamp),
     @schema@.realtime_timestamp(timestamptz);

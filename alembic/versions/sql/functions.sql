@@ -22,35 +22,36 @@ AS $$
     SELECT @schema@.realtime_timestamp(moment AT TIME ZONE 'UTC')
 $$;
 
--- Ring the bell of a channel, where that is wanted and safe; returns whether it rings. A row whose bell was not
--- rung is found by the sweep.
-CREATE OR REPLACE FUNCTION @schema@.realtime_wake(channel text, user_id text) RETURNS boolean
+-- Ring the bell of a channel for users, where that is wanted and safe; returns whether it rings. A row whose bell
+-- was not rung is found by the sweep.
+CREATE OR REPLACE FUNCTION @schema@.realtime_wake(channel text, VARIADIC user_ids text[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = @schema@, pg_temp
 AS $$
 DECLARE
+    user_id text;
     rung text;
 BEGIN
-    IF current_setting('realtime.bells', true) = 'off' THEN
+    -- One expression, since each is prepared anew by every transaction. The sequence has no value, and so is not
+    -- less, until the first setval and after a crash: then bells ring. A listener that sits in a transaction lets
+    -- the queue of notifications fill until every notifying commit fails; to ask is also what frees it once the
+    -- culprit has gone.
+    IF current_setting('realtime.bells', true) = 'off'
+       OR pg_sequence_last_value('@schema@.realtime_ring_until') < date_part('epoch', clock_timestamp()) * 1000
+       OR pg_notification_queue_usage() >= 0.5 THEN
         RETURN false;
     END IF;
-    -- Null, which is not less, until the first setval and after a crash: always.
-    IF pg_sequence_last_value('@schema@.realtime_ring_until') < date_part('epoch', clock_timestamp()) * 1000 THEN
-        RETURN false;
-    END IF;
-    -- A listener that sits in a transaction lets the queue fill until every notifying commit fails.
-    -- To ask is also what frees the queue once the culprit has gone.
-    IF pg_notification_queue_usage() >= 0.5 THEN
-        RETURN false;
-    END IF;
-    -- Equal bells of one transaction collapse, so after a hundred the rest of a bulk write is one bell.
-    rung := current_setting('realtime.rung', true);
-    IF rung ~ '^[0-9]{1,2}$' OR rung IS NULL OR rung = '' THEN
-        PERFORM set_config('realtime.rung', (coalesce(nullif(rung, ''), '0')::integer + 1)::text, true);
-        PERFORM pg_notify(channel, json_build_object('user_id', user_id)::text);
-    ELSE
-        PERFORM pg_notify(channel, '{}');
-    END IF;
+    FOREACH user_id IN ARRAY user_ids LOOP
+        -- Equal bells of one transaction collapse, so after a hundred the rest of a bulk write is one bell.
+        rung := current_setting('realtime.rung', true);
+        IF rung ~ '^[0-9]{1,2}$' OR rung IS NULL OR rung = '' THEN
+            PERFORM set_config('realtime.rung', (coalesce(nullif(rung, ''), '0')::integer + 1)::text, true);
+            PERFORM pg_notify(channel, json_build_object('user_id', user_id)::text);
+        ELSE
+            PERFORM pg_notify(channel, '{}');
+            EXIT;
+        END IF;
+    END LOOP;
     RETURN true;
 END
 $$;
@@ -326,7 +327,7 @@ AS $$
               SELECT FROM @schema@.users_devices d
               WHERE d.id = realtime_is_redrivable.device_id AND d.user_id = e.user_id
           ))
-          AND e.user_id IS NOT NULL AND NOT @schema@.realtime_user_erased(e.user_id)
+          AND e.user_id <> '' AND NOT @schema@.realtime_user_erased(e.user_id)
           AND EXISTS (SELECT @schema@.realtime_may_see(ARRAY[e.id]))
     ) OR EXISTS (
         SELECT FROM @schema@.sync_queue s
@@ -429,26 +430,29 @@ AS $$
 $$;
 
 -- The triggers' functions. A host's write never fails because of us: what could not be delivered is passed over.
+-- They know what they write, so they insert by themselves: what `realtime_publish` would check, and another call of
+-- a function, take as long as the row.
 
 CREATE OR REPLACE FUNCTION @schema@.notify_mood_event() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = @schema@, pg_temp
 AS $$
 DECLARE
-    event_id bigint;
+    rung boolean;
 BEGIN
     IF length(NEW.user_id) BETWEEN 1 AND 255 THEN
-        event_id := @schema@.realtime_publish(
-            NEW.user_id,
+        INSERT INTO @schema@.realtime_events (event_type, user_id, payload)
+        VALUES (
             'mood_update',
+            NEW.user_id,
             jsonb_build_object(
                 'event_type', 'mood_logged',
                 'user_id', NEW.user_id,
                 'mood_score', NEW.score,
                 'timestamp', @schema@.realtime_timestamp(NEW.at)
-            ),
-            'mood_events'
+            )
         );
+        rung := @schema@.realtime_wake('mood_events', NEW.user_id);
     END IF;
     RETURN NULL;
 END
@@ -460,8 +464,8 @@ SET search_path = @schema@, pg_temp
 AS $$
 DECLARE
     message jsonb;
-    recipient text;
-    event_id bigint;
+    recipients text[];
+    rung boolean;
 BEGIN
     IF length(NEW.id) > 255 OR length(NEW.room_id) NOT BETWEEN 1 AND 64 OR length(NEW.user_id) > 255 THEN
         RETURN NULL;
@@ -475,8 +479,9 @@ BEGIN
         message := message || jsonb_build_object('room_id', NEW.room_id, 'sender_id', NEW.user_id);
     END IF;
     -- No row of users is touched or locked here; the order is the same for everyone who writes to the room.
-    FOR recipient IN
-        SELECT m.user_id
+    WITH written AS (
+        INSERT INTO @schema@.realtime_events (event_type, user_id, payload, room_id)
+        SELECT 'chat_message', m.user_id, message || jsonb_build_object('user_id', m.user_id), NEW.room_id
         FROM (
             SELECT NEW.user_id AS user_id
             UNION
@@ -485,11 +490,12 @@ BEGIN
         ) m
         WHERE length(m.user_id) BETWEEN 1 AND 255
         ORDER BY m.user_id COLLATE "C"
-    LOOP
-        event_id := @schema@.realtime_publish(
-            recipient, 'chat_message', message || jsonb_build_object('user_id', recipient), 'chat_events'
-        );
-    END LOOP;
+        RETURNING user_id
+    )
+    SELECT array_agg(user_id) INTO recipients FROM written;
+    IF recipients IS NOT NULL THEN
+        rung := @schema@.realtime_wake('chat_events', VARIADIC recipients);
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -499,20 +505,21 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = @schema@, pg_temp
 AS $$
 DECLARE
-    event_id bigint;
+    rung boolean;
 BEGIN
     IF length(NEW.user_id) BETWEEN 1 AND 255 AND length(NEW.id) <= 255 THEN
-        event_id := @schema@.realtime_publish(
-            NEW.user_id,
+        INSERT INTO @schema@.realtime_events (event_type, user_id, payload)
+        VALUES (
             'journal_update',
+            NEW.user_id,
             jsonb_build_object(
                 'event_type', 'entry_created',
                 'user_id', NEW.user_id,
                 'entry_id', NEW.id,
                 'timestamp', @schema@.realtime_timestamp(NEW.created_at)
-            ),
-            'journal_events'
+            )
         );
+        rung := @schema@.realtime_wake('journal_events', NEW.user_id);
     END IF;
     RETURN NULL;
 END
@@ -584,7 +591,7 @@ $$;
 REVOKE ALL ON FUNCTION
     @schema@.realtime_timestamp(timestamptz),
     @schema@.realtime_timestamp(timestamp),
-    @schema@.realtime_wake(text, text),
+    @schema@.realtime_wake(text, text[]),
     @schema@.realtime_publish(text, text, jsonb, text, text, jsonb),
     @schema@.realtime_disconnect(text, timestamptz),
     @schema@.realtime_user_erased(text),

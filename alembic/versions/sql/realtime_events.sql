@@ -1,7 +1,7 @@
 CREATE TABLE @schema@.realtime_events (
     id bigint PRIMARY KEY DEFAULT nextval('@schema@.realtime_id_seq'),
     event_type varchar(50) NOT NULL,
-    user_id varchar(255),
+    user_id varchar(255) NOT NULL,
     payload jsonb NOT NULL,
     delivered boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),

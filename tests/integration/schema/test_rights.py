@@ -171,7 +171,7 @@ async def test_functions_of_the_hosts_own_are_never_called_by_ours(
         ("to_char(timestamp, text) RETURNS text", "'stolen'"),
         ("isfinite(timestamptz) RETURNS boolean", "false"),
         ("realtime_timestamp(timestamptz) RETURNS text", "'stolen'"),
-        ("realtime_wake(text, text) RETURNS boolean", "1 / 0 = 1"),
+        ("realtime_wake(text, VARIADIC text[]) RETURNS boolean", "1 / 0 = 1"),
         ("length(text) RETURNS integer", "1 / 0"),
         ('jsonb_build_object(VARIADIC "any") RETURNS jsonb', None),
     ):

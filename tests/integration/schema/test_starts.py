@@ -161,7 +161,7 @@ async def test_every_row_of_the_predecessor_is_kept(predecessor_database: Databa
     assert [tuple(row) for row in events] == [
         (1, "mood_update", "ann", '{"mood_score": 7}', True, "3", None),
         (2, "mood_update", "ann", '{"mood_score": 8}', False, "3", None),
-        (3, "unknown", None, "{}", False, "3", "expired"),
+        (3, "unknown", "", "{}", False, "3", "expired"),
         (700, "chat_message", "bob", '{"message_id": "m1"}', False, "3", None),
     ]
     assert [tuple(row) for row in sync_rows] == [
