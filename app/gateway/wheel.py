@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 STEP = 0.05
 """Seconds by which somebody is called late at most, while the loop is not."""
+GRAIN = 0.001
+"""Seconds by which a timer of the loop may come early, as uvloop's do: they know whole milliseconds."""
 
 
 class Timed(Protocol):
@@ -54,7 +56,7 @@ class Wheel:
         if self._timer is not None:
             self._timer.cancel()
         self._turns_at = slot
-        self._timer = self._loop.call_at(slot * STEP, self._turn)
+        self._timer = self._loop.call_at(slot * STEP + GRAIN, self._turn)
 
     def _turn(self) -> None:
         self._timer = self._turns_at = None

@@ -20,6 +20,10 @@ _IDENTITY = """(
                       || split_part(pg_relation_filepath(i.tableoid), '/', -2) || '/'
                       || extract(epoch FROM pg_postmaster_start_time()) || '/' || i.id
                FROM realtime_incarnation AS i)"""
+# A server session lies within one incarnation: no backend outlives a crash, and a standby's is never told. So
+# what it was told once holds as long as it lives, and the tail need not ask hundreds of times a second.
+NOTE_IDENTITY = f"SELECT set_config('realtime.identity', {_IDENTITY}, false)"
+_NOTED_IDENTITY = "nullif(current_setting('realtime.identity', true), '')"
 _UNFIT = "(pg_is_in_recovery() OR pg_current_xact_id_if_assigned() IS NOT NULL)::int"
 _HEAD = f"""
 head AS MATERIALIZED (
@@ -39,13 +43,17 @@ def sayable(time: str) -> str:
 
 
 _CREATED_AT = f"{sayable('r.created_at')} AS created_at"
+# All of the same types, or each table's rows are projected twice.
 _EVENT = (
-    "'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data,"
+    "'e'::text AS kind, r.id, r.xid, r.user_id::text, r.event_type::text AS label, r.payload::text AS data,"
     f" {_CREATED_AT}, {EVENT_MARKS} AS ref"
 )
-_SYNC = f"'s' AS kind, r.id, r.xid, r.user_id, r.action_type, r.payload::text, {_CREATED_AT}, r.device_id"
+_SYNC = (
+    "'s'::text AS kind, r.id, r.xid, r.user_id::text, r.action_type::text, r.payload::text,"
+    f" {_CREATED_AT}, r.device_id"
+)
 _COMMAND = (
-    "'c' AS kind, r.id, r.xid, r.user_id, r.kind,"
+    "'c'::text AS kind, r.id, r.xid, r.user_id::text, r.kind::text,"
     f" coalesce(r.detail ->> 'generation', r.detail ->> 'revoked_before'), {_CREATED_AT}, r.device_id"
 )
 
@@ -191,8 +199,8 @@ def _few(columns: str, kind: str, *, in_progress: bool) -> str:
 # than $2 where there are more.
 def _tail_few(*, in_progress: bool) -> str:
     return f"""
-SELECT 'h' AS kind, 0::bigint AS id, NULL::xid8 AS xid, pg_current_snapshot()::text AS user_id,
-       {_IDENTITY} AS label, NULL::text AS data, statement_timestamp() AS created_at, {_UNFIT}::bigint AS ref
+SELECT 'h'::text AS kind, 0::bigint AS id, NULL::xid8 AS xid, pg_current_snapshot()::text AS user_id,
+       {_NOTED_IDENTITY} AS label, NULL::text AS data, statement_timestamp() AS created_at, {_UNFIT}::bigint AS ref
 UNION ALL {_few(_EVENT, "e", in_progress=in_progress)}
 UNION ALL {_few(_SYNC, "s", in_progress=in_progress)}
 UNION ALL {_few(_COMMAND, "c", in_progress=in_progress)}

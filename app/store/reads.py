@@ -89,7 +89,7 @@ class Found:
 async def few_unseen_by_tail(connection: asyncpg.Connection, seen: Snapshot, *, limit: int) -> Found | None:
     """Read all rows for the tail that `seen` has not, where they are few and small, as they mostly are.
 
-    None where they are not, and when the incarnation has no id yet: `unseen_by_tail` tells. Raises Unfit.
+    None where they are not, and at first in each server session: `unseen_by_tail` tells. Raises Unfit.
     """
     limit = min(limit, sql.FEW_ROWS)
     if seen.in_progress:
@@ -101,7 +101,10 @@ async def few_unseen_by_tail(connection: asyncpg.Connection, seen: Snapshot, *, 
         return None
     rows.sort(key=_BY_ID)
     horizon = _horizon(rows[0])
-    if horizon is None or any(row[5] is None and row[0] in "es" for row in rows[1:]):
+    if horizon is None:
+        await _fetch(connection, sql.NOTE_IDENTITY)
+        return None
+    if any(row[5] is None and row[0] in "es" for row in rows[1:]):
         return None
     return Found(horizon, rows[1:], more=False, facts={})
 
@@ -242,7 +245,7 @@ async def _fetch(connection: asyncpg.Connection, statement: str, *arguments: Any
 
 
 def _horizon(head: Row) -> Horizon | None:
-    """What the first row of every answer tells; None when the incarnation has no id yet."""
+    """What the first row of every answer tells; None when the incarnation has no id yet, or is not noted."""
     _, _, _, snapshot, identity, _, taken_at, unfit = head
     if unfit:
         raise Unfit(_NOT_HERE)

@@ -29,6 +29,8 @@ async def test_few_rows_are_those_of_the_read_for_many(host: asyncpg.Connection,
         here = Snapshot.parse(await host.fetchval("SELECT pg_current_snapshot()::text"))
         seen = Snapshot(here.xmax, frozenset(range(seen.xmax, here.xmax)))
 
+    assert await reads.few_unseen_by_tail(host, seen, limit=4) is None  # which notes the incarnation
+
     async with host.transaction(isolation="repeatable_read"):  # whoever else has a transaction meanwhile
         few = await reads.few_unseen_by_tail(host, seen, limit=4)
         many = await reads.unseen_by_tail(host, Unseen(seen), limit=5, limit_bytes=1 << 20)
@@ -42,11 +44,30 @@ async def test_few_rows_are_those_of_the_read_for_many(host: asyncpg.Connection,
     assert await reads.few_unseen_by_tail(host, seen, limit=3) is None
 
 
+async def test_each_server_session_is_told_its_incarnation_once(
+    database: Database, host: asyncpg.Connection
+) -> None:
+    """What one session has noted says nothing about another, and nothing is noted before there is an id."""
+    seen = Snapshot.parse(await host.fetchval("SELECT pg_current_snapshot()::text"))
+    other = await database.connect()
+
+    assert await reads.few_unseen_by_tail(host, seen, limit=4) is None
+    await reads.create_incarnation(host)
+    assert await reads.few_unseen_by_tail(host, seen, limit=4) is None
+    assert await reads.few_unseen_by_tail(other, seen, limit=4) is None
+    expected = (await reads.horizon(host)).incarnation
+    for connection in (host, other):
+        few = await reads.few_unseen_by_tail(connection, seen, limit=4)
+        assert few is not None
+        assert few.horizon.incarnation == expected
+
+
 async def test_a_row_that_is_large_is_not_among_the_few(host: asyncpg.Connection) -> None:
     """Its data would be left out."""
     user = await add_user(host)
     seen = Snapshot.parse(await host.fetchval("SELECT pg_current_snapshot()::text"))
     await reads.create_incarnation(host)
+    await reads.few_unseen_by_tail(host, seen, limit=4)
     await publish(host, user, "small", text="x" * (outbox_sql.FEW_BYTES - 100))
     small = await reads.few_unseen_by_tail(host, seen, limit=4)
     await publish(host, user, "large", text="x" * outbox_sql.FEW_BYTES)
