@@ -154,6 +154,11 @@ class Settings(BaseSettings):
     housekeeping_interval: Seconds = 300.0
     """Between two rounds of expiring, purging and forgetting."""
 
+    @property
+    def silence_believed(self) -> float:
+        """Seconds for which a process counts as alive that says nothing."""
+        return 3 * self.beat_interval
+
     @field_validator("forwarded_allow_ips")
     @classmethod
     def _are_addresses(cls, text: str) -> str:

@@ -51,6 +51,7 @@ def tail(settings: Settings, database: Database, outlet: FanOut, pace: Pace) -> 
         timing=Timing(
             sweep=settings.sweep_interval,
             lease=settings.bell_lease if settings.bells is Bells.LEASED else None,
+            believed=settings.silence_believed,
             ring_until=RING_UNTIL[settings.bells],
         ),
         load=Load(busy_above=settings.busy_above, busy_below=settings.busy_below),

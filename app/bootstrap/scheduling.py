@@ -30,7 +30,7 @@ def heartbeat(
         Process(uuid4(), socket.gethostname(), os.getpid()),
         stats,
         heard=elsewhere.heard,
-        believed=3 * settings.beat_interval,
+        believed=settings.silence_believed,
     )
 
 

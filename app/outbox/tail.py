@@ -10,8 +10,8 @@
 It starts at the current snapshot: what is older is each connection's own catch-up, which must not be read
 before (`begun`): what is committed between the two would be nobody's.
 
-Bells slow the writers down. A busy tail needs none, so it lets the lease end when any other that still wants
-one has asked anew, and does not renew it. Before a tail sleeps it renews and, where the lease had lapsed,
+Bells slow the writers down. A busy tail needs none, so it lets the lease end, where there are other processes
+when any that still wants one has asked anew, and does not renew it. Before a tail sleeps it renews and, where the lease had lapsed,
 reads once more, since writers may have been silent meanwhile. What a writer committed without a bell after
 that read is found by the next sweep.
 """
@@ -53,6 +53,7 @@ LATE = timedelta(seconds=5)
 class Timing:
     """Seconds between sweeps, of the lease (None: bells are not leased), between quick reads while busy.
 
+    `believed`: for how long another process counts as alive that says nothing.
     `ring_until` is where bells that are not leased are set to again when the database restarted, in
     unix milliseconds: a crash forgets it. None leaves them.
     """
@@ -61,6 +62,7 @@ class Timing:
     lease: float | None = 3.0
     busy_pause: float = 0.01
     retry: float = 0.5
+    believed: float = 15.0
     ring_until: int | None = None
 
 
@@ -168,7 +170,7 @@ class Tail:
     async def _end_lease(self, connection: asyncpg.Connection) -> None:
         if self._timing.lease is not None:
             self._lease_renewed_at = float("-inf")
-            await bells.end_lease(connection, self._timing.sweep + LATE_SWEEP)
+            await bells.end_lease(connection, self._timing.sweep + LATE_SWEEP, self._timing.believed)
 
     async def _sleep(self, now: float) -> None:
         until = now + self._timing.sweep

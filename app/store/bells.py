@@ -20,15 +20,22 @@ async def renew_lease(connection: asyncpg.Connection, seconds: float) -> None:
     )
 
 
-async def end_lease(connection: asyncpg.Connection, within: float) -> None:
-    """Let nobody be rung for longer than so many seconds from now, unless he asks anew."""
+async def end_lease(connection: asyncpg.Connection, within: float, believed: float) -> None:
+    """Let nobody be rung for longer than so many seconds from now, unless he asks anew.
+
+    Not for a moment longer, where no other process has said within `believed` seconds that it lives.
+    """
     await connection.execute(
         """
         SELECT setval('realtime_ring_until',
                       least((SELECT last_value FROM realtime_ring_until),
-                            (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $1::bigint))
+                            (extract(epoch FROM clock_timestamp()) * 1000)::bigint + CASE WHEN (
+                                SELECT count(*) FROM realtime_processes
+                                WHERE seen_at >= statement_timestamp() - make_interval(secs => $2)
+                            ) > 1 THEN $1::bigint ELSE 0 END))
         """,
         int(within * 1000),
+        believed,
     )
 
 

@@ -20,6 +20,7 @@ SHORT = Timing(sweep=0.1, lease=0.3)
 SOON_BUSY = {"busy_above": 1e-3, "busy_below": 5e-4}
 INSERTS = 20_000
 RING_UNTIL = "SELECT last_value FROM realtime_ring_until"
+SECONDS_LEFT = "SELECT last_value / 1000.0 - extract(epoch FROM clock_timestamp()) FROM realtime_ring_until"
 IS_WANTED = (
     "SELECT last_value > extract(epoch FROM clock_timestamp()) * 1000 AND last_value < 9223372036854775807"
     " FROM realtime_ring_until"
@@ -103,6 +104,26 @@ async def test_a_busy_process_ends_its_lease_and_reads_all_the_same(
     assert await stranger.rings(host) == 1
 
 
+@pytest.mark.parametrize("others", [0, 1])
+async def test_bells_fall_silent_at_once_where_there_is_no_other_process(
+    database: Database, host: asyncpg.Connection, start_rig: StartRig, others: int
+) -> None:
+    """Another is given until its sweep; one that has said nothing for a minute is none."""
+    silent_for = [60, 0, *[0] * others]
+    await host.execute(
+        "INSERT INTO realtime_processes (id, host, pid, seen_at)"
+        " SELECT gen_random_uuid(), 'h', 1, now() - make_interval(secs => silent)"
+        " FROM unnest($1::int[]) AS silent",
+        silent_for,
+    )
+    await start_rig(database.url, timing=Timing(sweep=3600, lease=7200), **SOON_BUSY)
+    await until_wanted(host, True)
+    async with asyncio.timeout(PATIENCE):
+        while (left := await host.fetchval(SECONDS_LEFT)) > 7000:
+            await log_mood(host, "u")
+    assert (left > 3000) == bool(others)
+
+
 async def test_who_sleeps_finds_what_was_not_rung_for_and_is_rung_for_again(
     database: Database, host: asyncpg.Connection, stranger: Stranger, start_rig: StartRig
 ) -> None:
@@ -117,7 +138,7 @@ async def test_who_sleeps_finds_what_was_not_rung_for_and_is_rung_for_again(
             await log_mood(host, "u")
             written += 1
     busy.die()
-    await bells.end_lease(host, 0)
+    await bells.end_lease(host, within=0, believed=15)
 
     assert await stranger.rings(host) == 0
     await until(lambda: all(len(peer.received) == written + 1 for peer in peers))
