@@ -80,7 +80,9 @@ def make_events() -> None:
     drop_enforced_keys(table)
     if not is_new:
         # Nobody can be told of a row without a user.
-        settle = "UPDATE realtime_events SET settled_as = 'expired' WHERE user_id = '' AND settled_as IS NULL;"
+        settle = (
+            "UPDATE realtime_events SET settled_as = 'expired' WHERE user_id = '' AND settled_as IS NULL;"
+        )
         adoption.adopt(table, EVENTS, first=adoption.share_ids(table), last=settle)
     adoption.ensure_index(table, "realtime_events_xid", "(xid)")
     adoption.ensure_index(table, "realtime_events_user_xid", "(user_id, xid)")

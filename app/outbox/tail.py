@@ -11,9 +11,9 @@ It starts at the current snapshot: what is older is each connection's own catch-
 before (`begun`): what is committed between the two would be nobody's.
 
 Bells slow the writers down. A busy tail needs none, so it lets the lease end, where there are other processes
-when any that still wants one has asked anew, and does not renew it. Before a tail sleeps it renews and, where the lease had lapsed,
-reads once more, since writers may have been silent meanwhile. What a writer committed without a bell after
-that read is found by the next sweep.
+when any that still wants one has asked anew, and does not renew it. Before a tail sleeps it renews and, where
+the lease had lapsed, reads once more, since writers may have been silent meanwhile. What a writer committed
+without a bell after that read is found by the next sweep.
 """
 
 import asyncio

@@ -200,7 +200,8 @@ def _few(columns: str, kind: str, *, in_progress: bool) -> str:
 def _tail_few(*, in_progress: bool) -> str:
     return f"""
 SELECT 'h'::text AS kind, 0::bigint AS id, NULL::xid8 AS xid, pg_current_snapshot()::text AS user_id,
-       {_NOTED_IDENTITY} AS label, NULL::text AS data, statement_timestamp() AS created_at, {_UNFIT}::bigint AS ref
+       {_NOTED_IDENTITY} AS label, NULL::text AS data, statement_timestamp() AS created_at,
+       {_UNFIT}::bigint AS ref
 UNION ALL {_few(_EVENT, "e", in_progress=in_progress)}
 UNION ALL {_few(_SYNC, "s", in_progress=in_progress)}
 UNION ALL {_few(_COMMAND, "c", in_progress=in_progress)}
