@@ -18,7 +18,8 @@ class Message(NamedTuple):
 
     `id` and `xid` are the row's. `origin` is the device that uploaded a sync row, if any. `redelivered`: it
     has been sent to this reader before, as `realtime_redeliveries` says, or a restart of the database repeats
-    it; so it may come after younger ones.
+    it; so it may come after younger ones. `written_at` is the row's time where a restart repeats it, since by
+    its xid alone a reader cannot tell whether that was one of its own.
     """
 
     id: int
@@ -27,6 +28,7 @@ class Message(NamedTuple):
     is_sync: bool = False
     origin: int | None = None
     redelivered: bool = False
+    written_at: datetime | None = None
 
 
 def timestamp(moment: datetime) -> str:

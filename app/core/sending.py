@@ -111,11 +111,15 @@ class Sending:
         # Xids say something only within one incarnation; after a restart a row too many is allowed.
         if before is not None and before.incarnation != found_by.incarnation:
             before = None
+        repeating = self._own(found_by) if found_by.before else None
         for message in messages:
             if message.is_sync and not self.is_mine(message):  # most are events, which need no call
                 continue
             if before is not None and before.had(message.xid, message.id, after_id):
                 continue
+            if repeating is not None and message.written_at is not None and not message.redelivered:
+                again = repeating.repeats(message.xid, message.id, message.written_at)
+                message = message._replace(redelivered=again)  # noqa: PLW2901 - the same row
             if self.ready.count or not self._confirming.has_room:
                 self.ready.add(message, found_by)
             else:
@@ -140,7 +144,7 @@ class Sending:
         placed_by = None
         if found_by is not None:
             if found_by is not self._found_by:
-                self._found_by, self._pass = found_by, self._own(found_by)
+                self._pass, self._found_by = self._own(found_by), found_by
             self._after_id, placed_by = message.id, self._pass
         number = self._confirming.add(message, placed_by, now)
         position = self.position if self._tells_positions else None
@@ -148,10 +152,15 @@ class Sending:
 
     def _own(self, found_by: Pass) -> Pass:
         """The pass as this reader makes it: from what it has already, if that is more."""
+        if found_by is self._found_by and self._pass is not None:
+            return self._pass
         # Live, a new pass begins when every row of the one before has been sent.
         before = self._pass
-        if before is None or before.incarnation != found_by.incarnation:
+        if before is None:
             return found_by
+        if before.incarnation != found_by.incarnation:
+            # Who came while the tail was behind had read more than the tail.
+            return replace(found_by, before=(*found_by.before, before.end()))
         if found_by.seen.covers(before.reading):
             return found_by
         return replace(found_by, seen=before.reading, seen_at=before.reading_at)

@@ -265,8 +265,9 @@ class Tail:
                 self._outlet.obey(_command(label, user_id, ref, data))
             else:
                 message = reads.message(row)
-                if passing.before and passing.repeats(xid, row_id, created_at):
-                    message = message._replace(redelivered=True)
+                if passing.before:
+                    repeats = passing.repeats(xid, row_id, created_at)
+                    message = message._replace(redelivered=repeats, written_at=created_at)
                 routed.setdefault(user_id, []).append(message)
             self._recent.remember(row_id, created_at)
         for user_id, messages in routed.items():

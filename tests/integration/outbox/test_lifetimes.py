@@ -358,6 +358,35 @@ async def test_what_is_repeated_says_so_when_another_restart_comes_in_between(
     ]
 
 
+ALL_DELIVERED = "SELECT bool_and(delivered) FROM realtime_events"
+
+
+async def test_what_is_repeated_says_so_to_who_came_while_the_tail_was_behind(
+    private_cluster: NewCluster, new_database: NewDatabase
+) -> None:
+    """It reads again and has not come to what another connection got meanwhile, when all is killed again."""
+    cluster = private_cluster()
+    database = await new_database(cluster)
+    host = await database.connect()
+    await write_two(host, "u")
+    async with reading_one_by_one(database) as (rig, proxy):
+        rig.connect("u", acks=True)
+        await until_true(host, ALL_DELIVERED)
+        await host.execute("CHECKPOINT")  # what marked them is not to be lost
+        await hold_in_the_overlap(proxy, database)
+        host = await database.connect()
+        await log_mood(host, "u", 3)
+        rig.connect("u", acks=True)
+        await until_true(host, ALL_DELIVERED)
+        await log_mood(host, "u", 4)
+        newcomer = rig.connect("u", acks=True)
+        await until(lambda: len(newcomer.received) == 1)
+        await kill_all(cluster, database)
+        await until(lambda: len(newcomer.received) == 4)
+
+    assert scores_and_whether_again(newcomer) == [(4, False), (2, True), (3, True), (4, True)]
+
+
 async def test_what_a_restart_repeats_takes_nothing_from_what_a_device_has_stored(
     private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig
 ) -> None:

@@ -1,6 +1,6 @@
 """The session's timers, bounds and answers, told the time."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,7 +9,7 @@ from app.core.actions import Answer, Close, Complain, Confirmed, NextPage, Send,
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits, Pace
 from app.core.messages import Message
-from app.core.position import Incarnation, Pass
+from app.core.position import Incarnation, Pass, Position
 from app.core.session import Phase, Session
 from app.core.snapshot import Snapshot
 
@@ -76,6 +76,20 @@ class TestCatchingUp:
         actions = session.page(rows(7, xid=60), more=False, now=0.0)
 
         assert [action.message.id for action in actions if isinstance(action, Send)] == [7, 8]
+
+    def test_what_a_restart_repeats_is_marked_though_only_the_reader_had_it(self) -> None:
+        """The tail was behind when the database went, and did not know of what this read passed over."""
+        session = live()
+        behind = Position(Snapshot(20), NOON, HERE)
+        again = Pass(Snapshot(10), NOON, Snapshot(90), NOON, Incarnation(1, "11" * 8), before=(behind,))
+        later = NOON + timedelta(seconds=1)
+        had = [Message(row_id, 40, b"{}", written_at=NOON) for row_id in (7, 9)]
+        new = [Message(row_id, 40, b"{}", written_at=later) for row_id in (8, 10)]
+
+        sent = [*session.route([had[0], new[0]], again, 0.0), *session.route([had[1], new[1]], again, 0.0)]
+
+        marks = {one.message.id: one.message.redelivered for one in sent if isinstance(one, Send)}
+        assert marks == {7: True, 8: False, 9: True, 10: False}
 
     def test_a_read_that_cannot_go_on_begins_again_from_what_was_sent(self) -> None:
         """After a restart in mid-read, the position is that of the last row sent."""
