@@ -224,56 +224,53 @@ BEGIN
           AND c.id > after_id
         ORDER BY c.id LIMIT visits
     LOOP
+        -- By an array, not by a join: one whose statistics say that a table is empty, while an old snapshot keeps
+        -- what it held, would go through all of that for each user.
         -- Ids of events, sync rows and commands come from one sequence. Whether the user is back is asked in the
         -- snapshot that deletes: else rows of a user who returns at this moment would go.
-        WITH doomed AS (
+        DELETE FROM @schema@.realtime_events e WHERE e.id = ANY (ARRAY(
             SELECT e.id FROM @schema@.realtime_events e
             WHERE e.user_id = gone.user_id
               AND (e.id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
             LIMIT batch - removed FOR UPDATE SKIP LOCKED
-        )
-        DELETE FROM @schema@.realtime_events e USING doomed WHERE e.id = doomed.id;
+        ));
         GET DIAGNOSTICS now_removed = ROW_COUNT;
         removed := removed + now_removed;
 
-        WITH doomed AS (
+        DELETE FROM @schema@.sync_queue s WHERE s.id = ANY (ARRAY(
             SELECT s.id FROM @schema@.sync_queue s
             WHERE s.user_id = gone.user_id
               AND (s.id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
             LIMIT batch - removed FOR UPDATE SKIP LOCKED
-        )
-        DELETE FROM @schema@.sync_queue s USING doomed WHERE s.id = doomed.id;
+        ));
         GET DIAGNOSTICS now_removed = ROW_COUNT;
         removed := removed + now_removed;
 
-        WITH doomed AS (
+        DELETE FROM @schema@.realtime_dead_letters l WHERE l.id = ANY (ARRAY(
             SELECT l.id FROM @schema@.realtime_dead_letters l
             WHERE l.user_id = gone.user_id
               AND (l.event_id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
             LIMIT batch - removed FOR UPDATE SKIP LOCKED
-        )
-        DELETE FROM @schema@.realtime_dead_letters l USING doomed WHERE l.id = doomed.id;
+        ));
         GET DIAGNOSTICS now_removed = ROW_COUNT;
         removed := removed + now_removed;
 
-        WITH doomed AS (
+        DELETE FROM @schema@.realtime_redeliveries r WHERE r.id = ANY (ARRAY(
             SELECT r.id FROM @schema@.realtime_redeliveries r
             WHERE r.user_id = gone.user_id
               AND (r.event_id < gone.id OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
             LIMIT batch - removed FOR UPDATE SKIP LOCKED
-        )
-        DELETE FROM @schema@.realtime_redeliveries r USING doomed WHERE r.id = doomed.id;
+        ));
         GET DIAGNOSTICS now_removed = ROW_COUNT;
         removed := removed + now_removed;
 
-        WITH doomed AS (
+        DELETE FROM @schema@.realtime_tickets t WHERE t.hash = ANY (ARRAY(
             SELECT t.hash FROM @schema@.realtime_tickets t
             WHERE t.user_id = gone.user_id
               AND (t.created_at < gone.created_at
                    OR NOT EXISTS (SELECT FROM @schema@.users u WHERE u.id = gone.user_id))
             LIMIT batch - removed FOR UPDATE SKIP LOCKED
-        )
-        DELETE FROM @schema@.realtime_tickets t USING doomed WHERE t.hash = doomed.hash;
+        ));
         GET DIAGNOSTICS now_removed = ROW_COUNT;
         removed := removed + now_removed;
 
