@@ -223,7 +223,9 @@ async def test_a_hundred_thousand_rows_go_after_ten_thousand_deletions_beside_an
 
         began = time.monotonic()
         first = await _walk(pool)
-        await host.execute("ANALYZE realtime_events")  # as autovacuum may: nothing is there for it, all is kept
+        await host.execute(
+            "ANALYZE realtime_events"
+        )  # as autovacuum may: nothing is there for it, all is kept
         second = await _walk(pool)
         took = time.monotonic() - began
 
