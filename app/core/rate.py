@@ -5,7 +5,7 @@ AT_LEAST = 50.0
 MANY = 1000.0
 """Rows per second from which on it waits for many rows as long as it may."""
 RESTS = 3.0
-"""How many times as long as it takes to read and to send it waits then, up to LONGEST_PAUSE."""
+"""How many times as long as a read takes it waits then, up to LONGEST_PAUSE."""
 LONGEST_PAUSE = 0.03
 """Seconds."""
 
@@ -40,7 +40,7 @@ class Load:
         return max(usual, min(RESTS * self._took, LONGEST_PAUSE)) * min(self._rate / MANY, 1.0)
 
     def observe(self, rows: int, took: float, now: float) -> bool:
-        """Count rows that took so many seconds to read and to send; returns whether the process is busy."""
+        """Count rows that a read of `took` seconds found; returns whether the process is busy."""
         if self._at is not None and now > self._at:
             elapsed = now - self._at
             weight = 0.5 ** (elapsed / self.HALF_LIFE)

@@ -141,9 +141,9 @@ class Tail:
             self._wake.clear()
             began = time.monotonic()
             rows = await self._read(connection)
+            now = self.read_at = time.monotonic()
             if rows:
                 await asyncio.sleep(0)  # what was found goes out before anything else is seen to
-            now = self.read_at = time.monotonic()
             if self.failure is not None:
                 log.info("the tail reads again")
                 self.failure = None
