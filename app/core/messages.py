@@ -6,11 +6,11 @@ PostgreSQL and is never parsed here.
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from app.core import moment
 
 
 class Message(NamedTuple):
@@ -18,8 +18,8 @@ class Message(NamedTuple):
 
     `id` and `xid` are the row's. `origin` is the device that uploaded a sync row, if any. `redelivered`: it
     has been sent to this reader before, as `realtime_redeliveries` says, or a restart of the database repeats
-    it; so it may come after younger ones. `written_at` is the row's time where a restart repeats it, since by
-    its xid alone a reader cannot tell whether that was one of its own.
+    it; so it may come after younger ones. `written_at` is the row's time, in microseconds since 1970, where a
+    restart repeats it, since by its xid alone a reader cannot tell whether that was one of its own.
     """
 
     id: int
@@ -28,34 +28,26 @@ class Message(NamedTuple):
     is_sync: bool = False
     origin: int | None = None
     redelivered: bool = False
-    written_at: datetime | None = None
+    written_at: int | None = None
 
 
-def timestamp(moment: datetime) -> str:
+def timestamp(at: datetime) -> str:
     """UTC with milliseconds and `Z`, as everywhere in the contract."""
-    since = moment - _EPOCH
-    return f"{_second(since.days * 86_400 + since.seconds)}.{since.microseconds // 1000:03}Z"
+    return moment.timestamp(moment.microseconds(at))
 
 
-@lru_cache(maxsize=64)
-def _second(since_epoch: int) -> str:
-    """A second in UTC; most messages are of one that has been written before, which takes far longer."""
-    return (_EPOCH + timedelta(seconds=since_epoch)).isoformat()[:-6]
-
-
-def event(row_id: int, xid: int, event_type: str, data: str, created_at: datetime) -> Message:
-    """Encode a row of `realtime_events`; `data` is its payload as JSON text."""
-    body = (
-        f'{{"type":{_quoted(event_type)},"id":{row_id},"data":{data},"timestamp":"{timestamp(created_at)}"}}'
-    )
+def event(row_id: int, xid: int, event_type: str, data: str, created_at: int) -> Message:
+    """Encode a row of `realtime_events`: its payload as JSON text, its time as microseconds since 1970."""
+    at = moment.timestamp(created_at)
+    body = f'{{"type":{_quoted(event_type)},"id":{row_id},"data":{data},"timestamp":"{at}"}}'
     return Message(row_id, xid, body.encode())
 
 
 def sync_row(
-    row_id: int, xid: int, action_type: str, payload: str, created_at: datetime, origin: int | None
+    row_id: int, xid: int, action_type: str, payload: str, created_at: int, origin: int | None
 ) -> Message:
-    """Encode a row of `sync_queue`; `payload` is JSON text."""
-    at = timestamp(created_at)
+    """Encode a row of `sync_queue`: its payload as JSON text, its time as microseconds since 1970."""
+    at = moment.timestamp(created_at)
     body = (
         f'{{"type":"sync","id":{row_id},"data":{{"action_type":{_quoted(action_type)},'
         f'"payload":{payload},"created_at":"{at}"}},"timestamp":"{at}"}}'

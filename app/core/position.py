@@ -15,6 +15,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
+from app.core.moment import microseconds
 from app.core.snapshot import Snapshot
 
 
@@ -70,12 +71,12 @@ class Position:
             return True
         return self.reading is not None and row_id <= self.after_id and self.reading.has(xid)
 
-    def had_before_restart(self, xid: int, row_id: int, created_at: datetime) -> bool:
+    def had_before_restart(self, xid: int, row_id: int, created_at: int) -> bool:
         """Whether the reader had a row, or had passed it, in an incarnation that has ended.
 
-        One written since can have an xid of then, but neither the time nor an id.
+        One written since can have an xid of then, but neither the time (microseconds since 1970) nor an id.
         """
-        if self.seen.has(xid) and created_at <= self.taken_at:
+        if self.seen.has(xid) and created_at <= microseconds(self.taken_at):
             return True
         return self.reading is not None and row_id <= self.after_id and self.reading.has(xid)
 
@@ -114,7 +115,7 @@ class Pass:
     kept: Snapshot | None = None
     before: tuple[Position, ...] = ()
 
-    def repeats(self, xid: int, row_id: int, created_at: datetime) -> bool:
+    def repeats(self, xid: int, row_id: int, created_at: int) -> bool:
         """Whether the reader had a row before a restart, or had passed it: younger ones have been sent."""
         return any(position.had_before_restart(xid, row_id, created_at) for position in self.before)
 

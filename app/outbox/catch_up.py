@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from app.core.messages import Message
+from app.core.moment import microseconds
 from app.core.position import Lost, Pass, Position, lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
 from app.outbox.receipts import Receipts
@@ -203,7 +204,7 @@ class CatchUp:
     ) -> Begun:
         since = position.taken_at - self._archive.overlap
         found = await self._read(Unseen(position.seen, since=since), with_undelivered=with_undelivered)
-        found = self._leave_out(found, _AlreadyRead(position, since).covers)
+        found = self._leave_out(found, _AlreadyRead(position, microseconds(since)).covers)
         return self._begun(all_but(found, before=(*position.before, position)), found, reason)
 
     async def _read(self, wanted: Unseen, *, with_undelivered: bool) -> Found:
@@ -260,7 +261,7 @@ class _AlreadyRead:
     """What a reader cut in mid-read had of its pass, in an incarnation that has ended since."""
 
     position: Position
-    since: object
+    since: int
 
     def covers(self, row: Row) -> bool:
         reading = self.position.reading

@@ -29,6 +29,7 @@ import asyncpg
 from app.core import commands
 from app.core.commands import Command
 from app.core.messages import Message
+from app.core.moment import microseconds
 from app.core.position import Horizon, Pass, Position
 from app.core.rate import Load
 from app.core.reads import Interrupted
@@ -97,7 +98,7 @@ class Tail:
         """Set once it has a place from which it routes whatever is committed."""
         self._pass: Pass | None = None
         # Rows handed over before a restart, by id and creation time, while they are read again.
-        self._routed_before: frozenset[tuple[int, float]] = frozenset()
+        self._routed_before: frozenset[tuple[int, int]] = frozenset()
         self._lease_renewed_at = float("-inf")
         self.read_at: float | None = None
         """When the outbox was last read to its end, on the monotonic clock."""
@@ -222,7 +223,7 @@ class Tail:
             log.warning("the database restarted; reading again what was written since %s", since.isoformat())
             walk = Walk(lend, Unseen(position.seen, since=since), None, self._page)
             found = await walk.first()
-            self._routed_before = self._recent.since(since)
+            self._routed_before = self._recent.since(microseconds(since))
             self._pass = all_but(found, before=(*position.before, position))
         elif self._pass is None or position.reading is None:
             # One of which nothing was routed before the connection was lost is forgotten: this read has more.
@@ -259,7 +260,7 @@ class Tail:
         routed: dict[str, list[Message]] = {}
         for row in await membership.admitted(connection, mine):
             kind, row_id, xid, user_id, label, data, created_at, ref = row
-            if passing.before and (row_id, created_at.timestamp()) in self._routed_before:
+            if passing.before and (row_id, created_at) in self._routed_before:
                 continue
             if kind == "c":
                 self._outlet.obey(_command(label, user_id, ref, data))

@@ -42,7 +42,17 @@ def sayable(time: str) -> str:
     return f"CASE WHEN {time} BETWEEN 'epoch' AND '9999-12-31Z' THEN {time} ELSE 'epoch' END"
 
 
-_CREATED_AT = f"{sayable('r.created_at')} AS created_at"
+def microseconds(time: str) -> str:
+    """A time as rows bring it to the reader: in whole microseconds since 1970 (`app/core/moment.py`)."""
+    return f"(date_part('epoch', {time}) * 1000000)::bigint"
+
+
+def created_at(row: str) -> str:
+    """When a row was created, as far as messages have a time for it."""
+    return f"{microseconds(sayable(f'{row}.created_at'))} AS created_at"
+
+
+_CREATED_AT = created_at("r")
 # All of the same types, or each table's rows are projected twice.
 _EVENT = (
     "'e'::text AS kind, r.id, r.xid, r.user_id::text, r.event_type::text AS label, r.payload::text AS data,"
@@ -84,7 +94,8 @@ def _answer(extra: str, *, known: bool, limit_bytes: str, commands: bool) -> str
 )
 SELECT * FROM (
 SELECT 'h' AS kind, (SELECT count(*) FROM page) AS id, NULL::xid8 AS xid, snapshot AS user_id,
-       identity AS label, {extra} AS data, taken_at AS created_at, unfit::bigint AS ref FROM head
+       identity AS label, {extra} AS data, {microseconds("taken_at")} AS created_at,
+       unfit::bigint AS ref FROM head
 UNION ALL
 SELECT kind, id, xid, user_id, label, data, created_at, ref FROM bounded WHERE bytes_before < {limit_bytes}
 ) AS answer ORDER BY kind <> 'h', id"""
@@ -200,7 +211,8 @@ def _few(columns: str, kind: str, *, in_progress: bool) -> str:
 def _tail_few(*, in_progress: bool) -> str:
     return f"""
 SELECT 'h'::text AS kind, 0::bigint AS id, NULL::xid8 AS xid, pg_current_snapshot()::text AS user_id,
-       {_NOTED_IDENTITY} AS label, NULL::text AS data, statement_timestamp() AS created_at,
+       {_NOTED_IDENTITY} AS label, NULL::text AS data,
+       {microseconds("statement_timestamp()")} AS created_at,
        {_UNFIT}::bigint AS ref
 UNION ALL {_few(_EVENT, "e", in_progress=in_progress)}
 UNION ALL {_few(_SYNC, "s", in_progress=in_progress)}
@@ -234,7 +246,9 @@ WHERE user_id = $1 AND $7 AND device_id IS DISTINCT FROM $8 AND NOT synced AND {
 LIMIT 100000"""
 HORIZON = f"""
 WITH {_HEAD}
-SELECT 'h', 0::bigint, NULL::xid8, snapshot, identity, NULL::text, taken_at, unfit::bigint FROM head"""
+SELECT 'h', 0::bigint, NULL::xid8, snapshot, identity, NULL::text, {microseconds("taken_at")},
+       unfit::bigint
+FROM head"""
 BY_IDS = f"""
 WITH {_HEAD}, page AS MATERIALIZED (SELECT id FROM unnest($1::bigint[]) AS id)
 {_answer(_PAGE_FACTS, known=False, limit_bytes="$2", commands=True)}"""

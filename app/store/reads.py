@@ -11,6 +11,7 @@ import asyncpg
 
 from app.core import messages
 from app.core.messages import Message
+from app.core.moment import moment
 from app.core.position import Horizon, Incarnation, Position
 from app.core.snapshot import MAX_XID, Snapshot
 from app.store import outbox_sql as sql
@@ -28,8 +29,8 @@ _NOT_HERE = "a position can only be read on a primary, outside of writing transa
 Row = asyncpg.Record
 """A row as the driver hands it over: kind, id, xid, user_id, label, data, created_at, ref.
 
-`ref`: of an event, `OF_ROOM` and `COLLAPSIBLE` as they apply; of a sync row, the device that uploaded it; of
-a command, the device that it is about.
+`created_at` is in microseconds since 1970. `ref`: of an event, `OF_ROOM` and `COLLAPSIBLE` as they apply; of
+a sync row, the device that uploaded it; of a command, the device that it is about.
 """
 
 
@@ -251,7 +252,7 @@ def _horizon(head: Row) -> Horizon | None:
         raise Unfit(_NOT_HERE)
     if identity is None:
         return None
-    return Horizon(Snapshot.parse(snapshot), taken_at, Incarnation.of(identity))
+    return Horizon(Snapshot.parse(snapshot), moment(taken_at), Incarnation.of(identity))
 
 
 def _facts(text: str | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from app.store.outbox_sql import EVENT_MARKS, sayable
+from app.store.outbox_sql import EVENT_MARKS, created_at
 from app.store.reads import Row
 
 LONGEST_DETAIL = 200
@@ -131,11 +131,11 @@ WITH readers AS MATERIALIZED (
     RETURNING r.event_id, r.device_id AS reader
 )
 SELECT 'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data,
-       {sayable("r.created_at")} AS created_at, {EVENT_MARKS} AS ref, due.reader
+       {created_at("r")}, {EVENT_MARKS} AS ref, due.reader
 FROM due JOIN realtime_events AS r ON r.id = due.event_id AND (due.reader IS NOT NULL OR NOT r.delivered)
 UNION ALL
 SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text,
-       {sayable("s.created_at")}, s.device_id, due.reader
+       {created_at("s")}, s.device_id, due.reader
 FROM due JOIN sync_queue AS s ON s.id = due.event_id
 ORDER BY id"""
 
@@ -147,11 +147,11 @@ WITH due AS MATERIALIZED (
     ORDER BY r.event_id LIMIT $3
 )
 SELECT 'e' AS kind, r.id, r.xid, r.user_id, r.event_type AS label, r.payload::text AS data,
-       {sayable("r.created_at")} AS created_at, {EVENT_MARKS} AS ref
+       {created_at("r")}, {EVENT_MARKS} AS ref
 FROM due JOIN realtime_events AS r ON r.id = due.event_id AND ($2::bigint IS NOT NULL OR NOT r.delivered)
 UNION ALL
 SELECT 's', s.id, s.xid, s.user_id, s.action_type, s.payload::text,
-       {sayable("s.created_at")}, s.device_id
+       {created_at("s")}, s.device_id
 FROM due JOIN sync_queue AS s ON s.id = due.event_id
 ORDER BY id"""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from app.store.outbox_sql import EVENT_MARKS, sayable
+from app.store.outbox_sql import EVENT_MARKS, created_at
 from app.store.reads import Row
 
 LOOKED_AT = 1000
@@ -106,7 +106,7 @@ WITH mine AS MATERIALIZED (
             * make_interval(secs => least($2::float8 * power(2, least(r.attempts, 30)), $3::float8))
     FROM mine WHERE r.id = mine.id
     RETURNING '{kind}' AS kind, r.id, r.xid, r.user_id, r.{label}, r.payload::text,
-              {sayable("r.created_at")} AS created_at, {origin} AS ref
+              {created_at("r")}, {origin} AS ref
 )
 SELECT * FROM claimed ORDER BY id"""
 

@@ -7,13 +7,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.core import messages
+from app.core.moment import microseconds, moment
 
 WHEN = datetime(2025, 12, 7, 13, 18, 47, 812_999, tzinfo=UTC)
 
 
 def test_an_event_has_exactly_the_keys_of_the_contract() -> None:
     """`data` is the payload as PostgreSQL wrote it."""
-    message = messages.event(42, 7, "mood_update", '{"mood_score": 7}', WHEN)
+    message = messages.event(42, 7, "mood_update", '{"mood_score": 7}', microseconds(WHEN))
     assert json.loads(message.body) == {
         "type": "mood_update",
         "id": 42,
@@ -24,7 +25,7 @@ def test_an_event_has_exactly_the_keys_of_the_contract() -> None:
 
 def test_a_sync_row_names_its_action() -> None:
     """Its time stands in `data` as well."""
-    message = messages.sync_row(45, 7, 'say "hi"', "[1]", WHEN, 3)
+    message = messages.sync_row(45, 7, 'say "hi"', "[1]", microseconds(WHEN), 3)
     assert json.loads(message.body) == {
         "type": "sync",
         "id": 45,
@@ -44,10 +45,11 @@ def test_times_are_utc_with_milliseconds() -> None:
 @given(st.datetimes(datetime(2, 1, 1), timezones=st.timezones()))  # noqa: DTZ001 - the zone is drawn
 @example(datetime.max.replace(tzinfo=UTC))
 @example(datetime(3000, 1, 1, 0, 0, 0, 999_999, tzinfo=UTC))
-def test_times_are_cut_to_milliseconds_and_never_rounded_up(moment: datetime) -> None:
+def test_times_are_cut_to_milliseconds_and_never_rounded_up(at: datetime) -> None:
     """As the standard library writes them, before the epoch too."""
-    expected = moment.astimezone(UTC).isoformat(timespec="milliseconds")
-    assert messages.timestamp(moment) == expected.removesuffix("+00:00") + "Z"
+    expected = at.astimezone(UTC).isoformat(timespec="milliseconds")
+    assert messages.timestamp(at) == expected.removesuffix("+00:00") + "Z"
+    assert moment(microseconds(at)) == at.astimezone(UTC)
 
 
 def test_text_that_is_no_unicode_does_not_break_a_message() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.core.moment import microseconds
 from app.core.position import Horizon, Incarnation, Lost, Pass, Position, lost
 from app.core.snapshot import Snapshot
 from app.core.token import decode, encode
@@ -232,15 +233,15 @@ def test_a_reader_that_advances_has_the_other_and_nothing_beyond_both(one: Posit
 def test_what_a_reader_had_before_a_restart_is_told_from_what_has_an_xid_of_then_again() -> None:
     """By its time; of the read that the reader was cut in, whose time nobody knows, by its id."""
     cut = position_at(seen=Snapshot(100, frozenset({90})), reading=Snapshot(120), after_id=7)
-    later = NOW + timedelta(seconds=1)
+    now, later = microseconds(NOW), microseconds(NOW + timedelta(seconds=1))
 
-    assert cut.had_before_restart(99, 50, NOW)
+    assert cut.had_before_restart(99, 50, now)
     assert not cut.had_before_restart(99, 50, later)
     assert cut.had_before_restart(90, 7, later)
     assert cut.had_before_restart(110, 7, later)
     assert not cut.had_before_restart(110, 8, later)
     assert not cut.had_before_restart(120, 7, later)
-    assert not position_at().had_before_restart(100, 1, NOW)
+    assert not position_at().had_before_restart(100, 1, now)
 
 
 def test_positions_of_two_incarnations_say_nothing_of_each_other() -> None:

@@ -9,6 +9,7 @@ from app.core.actions import Answer, Close, Complain, Confirmed, NextPage, Send,
 from app.core.close_codes import CloseCode
 from app.core.flight import Limits, Pace
 from app.core.messages import Message
+from app.core.moment import microseconds
 from app.core.position import Incarnation, Pass, Position
 from app.core.session import Phase, Session
 from app.core.snapshot import Snapshot
@@ -82,8 +83,8 @@ class TestCatchingUp:
         session = live()
         behind = Position(Snapshot(20), NOON, HERE)
         again = Pass(Snapshot(10), NOON, Snapshot(90), NOON, Incarnation(1, "11" * 8), before=(behind,))
-        later = NOON + timedelta(seconds=1)
-        had = [Message(row_id, 40, b"{}", written_at=NOON) for row_id in (7, 9)]
+        then, later = microseconds(NOON), microseconds(NOON + timedelta(seconds=1))
+        had = [Message(row_id, 40, b"{}", written_at=then) for row_id in (7, 9)]
         new = [Message(row_id, 40, b"{}", written_at=later) for row_id in (8, 10)]
 
         sent = [*session.route([had[0], new[0]], again, 0.0), *session.route([had[1], new[1]], again, 0.0)]
