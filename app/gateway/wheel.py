@@ -6,7 +6,8 @@ kilobyte while nothing happens.
 
 import asyncio
 import logging
-from math import ceil
+from heapq import heappop, heappush
+from math import ceil, inf
 from typing import Protocol
 
 log = logging.getLogger(__name__)
@@ -33,15 +34,20 @@ class Wheel:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._slots: dict[int, set[Timed]] = {}
+        self._ahead: list[int] = []  # the slots, as a heap
         self._timer: asyncio.TimerHandle | None = None
-        self._turns_at: int | None = None
+        self._turns_at = inf
 
     def set(self, who: Timed, at: float) -> int:
         """Call somebody once; returns the slot, by which that can be taken back."""
         slot = ceil(at / STEP)
-        self._slots.setdefault(slot, set()).add(who)
-        if self._turns_at is None or slot < self._turns_at:
-            self._turn_at(slot)
+        waiting = self._slots.get(slot)
+        if waiting is None:
+            waiting = self._slots[slot] = set()
+            heappush(self._ahead, slot)
+            if slot < self._turns_at:
+                self._turn_at(slot)
+        waiting.add(who)
         return slot
 
     def unset(self, who: Timed, slot: int) -> None:
@@ -49,8 +55,6 @@ class Wheel:
         waiting = self._slots.get(slot)
         if waiting is not None:
             waiting.discard(who)
-            if not waiting:
-                del self._slots[slot]
 
     def _turn_at(self, slot: int) -> None:
         if self._timer is not None:
@@ -59,13 +63,18 @@ class Wheel:
         self._timer = self._loop.call_at(slot * STEP + GRAIN, self._turn)
 
     def _turn(self) -> None:
-        self._timer = self._turns_at = None
+        self._timer = None
+        self._turns_at = -inf  # whatever is set meanwhile is seen to at the end
         now = self._loop.time() / STEP
-        for slot in sorted(slot for slot in self._slots if slot <= now):
-            for who in self._slots.pop(slot, ()):
+        due = []
+        while self._ahead and self._ahead[0] <= now:
+            due.append(self._slots.pop(heappop(self._ahead)))
+        for waiting in due:
+            for who in waiting:
                 self._call(who)
-        if self._slots:
-            self._turn_at(min(self._slots))
+        self._turns_at = inf
+        if self._ahead:
+            self._turn_at(self._ahead[0])
 
     def _call(self, who: Timed) -> None:
         try:
