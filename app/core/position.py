@@ -98,8 +98,7 @@ class Position:
         return replace(other, seen=self.seen, taken_at=self.taken_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """One read in id order: from what a reader had (`seen`) to what `reading` shows.
 
     Both snapshots belong to `incarnation`; the times are the database's clock. `kept` is what is stored
@@ -148,8 +147,7 @@ class Lost(StrEnum):
     OTHER_DATABASE = "other_database"
 
 
-@dataclass(frozen=True, slots=True)
-class Horizon:
+class Horizon(NamedTuple):
     """What the database says of itself in the snapshot of a read; `taken_at` is its clock."""
 
     snapshot: Snapshot

@@ -8,7 +8,6 @@ that found it; when a row of another pass is sent, every row of the one before h
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from app.core.actions import Action, Send
 from app.core.confirming import Confirming
@@ -78,7 +77,7 @@ class Sending:
         position = self.position
         self._after_id = position.after_id if partial and position is not None else 0
         if partial and self._pass is not None:
-            first = replace(first, kept=self._pass.kept)
+            first = first._replace(kept=self._pass.kept)
         self._pass = self._found_by = first
 
     def go_over(self, done: Pass) -> None:
@@ -160,7 +159,7 @@ class Sending:
             return found_by
         if before.incarnation != found_by.incarnation:
             # Who came while the tail was behind had read more than the tail.
-            return replace(found_by, before=(*found_by.before, before.end()))
+            return found_by._replace(before=(*found_by.before, before.end()))
         if found_by.seen.covers(before.reading):
             return found_by
-        return replace(found_by, seen=before.reading, seen_at=before.reading_at)
+        return found_by._replace(seen=before.reading, seen_at=before.reading_at)

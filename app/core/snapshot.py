@@ -5,14 +5,13 @@ The text form is PostgreSQL's own, `xmin:xmax:in_progress[]` (documentation, sec
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_XID = (1 << 63) - 1
 """Above any xid a cluster reaches; as `xmax` it makes a snapshot that has everything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """Every transaction below `xmax` except those that were `in_progress`."""
 
     xmax: int
@@ -22,7 +21,7 @@ class Snapshot:
     def parse(cls, text: str) -> "Snapshot":
         """Read PostgreSQL's text form; raises ValueError for anything else."""
         xmin, xmax, in_progress = text.split(":")
-        snapshot = cls(int(xmax), frozenset(int(xid) for xid in in_progress.split(",") if xid))
+        snapshot = cls(int(xmax), frozenset(map(int, in_progress.split(","))) if in_progress else frozenset())
         if not 0 < int(xmin) <= snapshot.xmax <= MAX_XID or snapshot.xmin < int(xmin):
             raise ValueError("not a snapshot")
         if any(xid >= snapshot.xmax for xid in snapshot.in_progress):

@@ -227,7 +227,7 @@ class CatchUp:
     def _leave_out(self, found: Found, skip: Callable[[Row], bool]) -> Found:
         """Pass over some rows of the read, on this page and on those that follow."""
         self._skip = skip
-        return replace(found, rows=[row for row in found.rows if not skip(row)])
+        return found._replace(rows=[row for row in found.rows if not skip(row)])
 
     def _has_arrived(self, row: Row) -> bool:
         return row[1] in self._arrived

@@ -128,11 +128,9 @@ class Receipts:
         """Write batches until cancelled."""
         while True:
             await self._something.wait()
-            try:
-                async with asyncio.timeout(self._interval):
-                    await self._enough.wait()
-            except TimeoutError:
-                pass
+            timer = asyncio.get_running_loop().call_later(self._interval, self._enough.set)
+            await self._enough.wait()
+            timer.cancel()
             self._something.clear()
             self._enough.clear()
             if not await self._write():

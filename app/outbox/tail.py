@@ -177,11 +177,12 @@ class Tail:
         until = now + self._timing.sweep
         if self._timing.lease is not None:
             until = min(until, self._lease_renewed_at + self._timing.sweep)
+        # A sweep is a wake of its own: a timeout around the waiting costs as much as routing a row.
+        sweep = asyncio.get_running_loop().call_later(until - now, self._wake.set)
         try:
-            async with asyncio.timeout(max(until - now, 0)):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+            await self._wake.wait()
+        finally:
+            sweep.cancel()
 
     async def _read(self, connection: asyncpg.Connection) -> int:
         """Read and route everything unseen; returns the number of rows."""
@@ -189,9 +190,9 @@ class Tail:
         if position is not None and position.reading is None:
             found = await reads.few_unseen_by_tail(connection, position.seen, limit=self._page.rows)
             if found is not None and _follows(position, found.horizon):
-                self._pass = _pass(position, found.horizon)
-                await self._route(connection, found.rows, self._pass)
-                self._complete(self._pass)
+                whole = _pass(position, found.horizon)
+                await self._route(connection, found.rows, whole)
+                self._complete(whole)
                 return len(found.rows)
         with self._burst():
             return await self._read_pages(connection, position)
@@ -232,12 +233,12 @@ class Tail:
         self._tell_gap(position, found.facts["purged_through"] if late else None)
         rows = found.rows
         count = len(rows)
-        await self._route(connection, rows, self._pass)
+        await self._route_page(connection, rows, self._pass)
         while walk.more:
             rows = await walk.later()
             count += len(rows)
             self._tell_gap(position, walk.purged_through if late else None)
-            await self._route(connection, rows, self._pass)
+            await self._route_page(connection, rows, self._pass)
             await asyncio.sleep(0)  # a bulk insert must not keep the sockets waiting
         self._complete(self._pass)
         if position.reading is not None:
@@ -253,6 +254,11 @@ class Tail:
         if purged_through is not None and purged_through > position.taken_at:
             log.warning("retention has removed rows before they were read; every connection begins again")
             self._outlet.overtaken()
+
+    async def _route_page(self, connection: asyncpg.Connection, rows: list[Row], passing: Pass) -> None:
+        await self._route(connection, rows, passing)
+        if rows:
+            self._position = passing.at(rows[-1][1])
 
     async def _route(self, connection: asyncpg.Connection, rows: list[Row], passing: Pass) -> None:
         users = self._outlet.users
@@ -273,8 +279,6 @@ class Tail:
             self._recent.remember(row_id, created_at)
         for user_id, messages in routed.items():
             self._outlet.route(user_id, messages, passing)
-        if rows:
-            self._position = passing.at(rows[-1][1])
 
 
 def _follows(position: Position, horizon: Horizon) -> bool:

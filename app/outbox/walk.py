@@ -69,7 +69,7 @@ class Walk:
         if self._wanted.reading is reads.EVERYTHING:
             self._wanted = replace(self._wanted, reading=found.horizon.snapshot)
         self._advance(found.rows)
-        return replace(found, rows=rows)
+        return found._replace(rows=rows)
 
     async def later(self, at_most: int | None = None) -> list[Row]:
         """Read the next page, of so many rows at most; it may be empty.
