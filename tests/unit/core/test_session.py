@@ -92,6 +92,20 @@ class TestCatchingUp:
         marks = {one.message.id: one.message.redelivered for one in sent if isinstance(one, Send)}
         assert marks == {7: True, 8: False, 9: True, 10: False}
 
+    def test_what_a_restart_kept_from_being_sent_is_not_marked(self) -> None:
+        """The tail was cut between two pages of one pass: of that the reader had the first alone."""
+        session = live()
+        cut = a_pass(50, 71)
+        then = microseconds(NOON)
+        early, late = (Message(row_id, 60, b"{}", written_at=then) for row_id in (5, 700))
+        session.route([early], cut, 0.0)
+        again = Pass(Snapshot(10), NOON, Snapshot(90), NOON, Incarnation(1, "11" * 8), before=(cut.at(500),))
+
+        sent = session.route([early, late], again, 0.0)
+
+        marks = {one.message.id: one.message.redelivered for one in sent if isinstance(one, Send)}
+        assert marks == {5: True, 700: False}
+
     def test_a_read_that_cannot_go_on_begins_again_from_what_was_sent(self) -> None:
         """After a restart in mid-read, the position is that of the last row sent."""
         session = Session(Limits(), Pace())
