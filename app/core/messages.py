@@ -18,8 +18,8 @@ class Message(NamedTuple):
 
     `id` and `xid` are the row's. `origin` is the device that uploaded a sync row, if any. `redelivered`: it
     has been sent to this reader before, as `realtime_redeliveries` says, or a restart of the database repeats
-    it; so it may come after younger ones. `written_at` is the row's time, in microseconds since 1970, where a
-    restart repeats it, since by its xid alone a reader cannot tell whether that was one of its own.
+    it; so it may come after younger ones. `written_at` is the row's time, in microseconds since 1970, where
+    it comes across a restart: by its xid alone a reader cannot tell whether it is one of its own.
     """
 
     id: int

@@ -9,16 +9,14 @@ distances downwards from xmax.
 import base64
 import binascii
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 
+from app.core.moment import microseconds, moment
 from app.core.position import Incarnation, Position
 from app.core.snapshot import MAX_XID, Snapshot
 
 VERSION = 1
 MAX_CHARS = 2048
 _MAX_BYTES = MAX_CHARS * 3 // 4
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class TokenError(ValueError):
@@ -57,7 +55,7 @@ def decode(text: str) -> Position:
 def _encode(position: Position) -> bytes:
     out = bytearray([VERSION])
     out += position.incarnation.system.to_bytes(8, "big") + bytes.fromhex(position.incarnation.life)
-    _number(out, (position.taken_at - _EPOCH) // _MICROSECOND)
+    _number(out, microseconds(position.taken_at))
     _snapshot(out, position.seen)
     if position.reading is not None:
         _snapshot(out, position.reading)
@@ -88,7 +86,7 @@ def _decode(raw: bytes) -> Position:
     if len(raw) < 17:
         raise ValueError("truncated")
     numbers = _Numbers(raw[17:])
-    taken_at = _EPOCH + numbers.take() * _MICROSECOND
+    taken_at = moment(numbers.take())
     seen = numbers.snapshot()
     if numbers.finished:
         return Position(seen, taken_at, incarnation)

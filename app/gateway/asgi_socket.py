@@ -98,7 +98,7 @@ class AsgiSocket:
         """Leave the connection to the server, which drops it when the application has returned."""
         self._closing = True
         self._waiting.clear()
-        if not self._ended:
+        if not self._ended and not self._life.expired():
             self._life.reschedule(0)
 
     async def run(self, open_events: OpenEvents) -> None:

@@ -6,6 +6,7 @@ kilobyte while nothing happens.
 
 import asyncio
 import logging
+from contextlib import suppress
 from heapq import heappop, heappush
 from math import ceil, inf
 from typing import Protocol
@@ -82,4 +83,5 @@ class Wheel:
         except Exception:
             # One's fault must not reach the others.
             log.exception("a connection failed when its time had come")
-            who.abandon()
+            with suppress(Exception):
+                who.abandon()

@@ -129,8 +129,10 @@ class Receipts:
         while True:
             await self._something.wait()
             timer = asyncio.get_running_loop().call_later(self._interval, self._enough.set)
-            await self._enough.wait()
-            timer.cancel()
+            try:
+                await self._enough.wait()
+            finally:
+                timer.cancel()
             self._something.clear()
             self._enough.clear()
             if not await self._write():

@@ -23,7 +23,8 @@ async def renew_lease(connection: asyncpg.Connection, seconds: float) -> None:
 async def end_lease(connection: asyncpg.Connection, within: float, believed: float) -> None:
     """Let nobody be rung for longer than so many seconds from now, unless he asks anew.
 
-    Not for a moment longer, where no other process has said within `believed` seconds that it lives.
+    Not for a moment longer, where no more than one process, which is taken for this one, has said within
+    `believed` seconds that it lives.
     """
     await connection.execute(
         """

@@ -21,8 +21,8 @@ async def withheld(connection: asyncpg.Connection, rows: list[Row]) -> frozenset
 
 async def admitted(connection: asyncpg.Connection, rows: list[Row]) -> list[Row]:
     """Leave out, and settle, what must not be sent."""
-    if not marked(rows, OF_ROOM):
-        return rows
     barred = await withheld(connection, rows)
+    if not barred:
+        return rows
     await settle(connection, barred, Settled.LEFT_ROOM)
-    return [row for row in rows if row[1] not in barred] if barred else rows
+    return [row for row in rows if row[1] not in barred]

@@ -1,9 +1,10 @@
 """The statements that read the outbox, and why they are shaped as they are.
 
-Each is one statement, so that its rows, its snapshot and the incarnation are of one moment
-(READ COMMITTED takes one snapshot per statement). The ids of the unseen rows are gathered first, in
-MATERIALIZED parts that use the index on xid: cost follows the unseen rows. `ORDER BY id LIMIT` beside
-the conditions on xid would make the planner walk the primary key from its start.
+Each is one statement, so that its rows and its snapshot are of one moment (READ COMMITTED takes one snapshot
+per statement), and of one incarnation, which is asked for with them or was by the same session. The ids of
+the unseen rows are gathered first, in MATERIALIZED parts that use the index on xid: cost follows the unseen
+rows. `ORDER BY id LIMIT` beside the conditions on xid would make the planner walk the primary key from its
+start.
 
 `not has(seen, row)` is `xid >= xmax or xid = ANY(in_progress)`: both are index conditions.
 """
@@ -43,7 +44,10 @@ def sayable(time: str) -> str:
 
 
 def microseconds(time: str) -> str:
-    """A time as rows bring it to the reader: in whole microseconds since 1970 (`app/core/moment.py`)."""
+    """A time as rows bring it to the reader: in microseconds since 1970 (`app/core/moment.py`).
+
+    Whole ones until the year 2100; the further from 1970, the coarser, up to 31 of them.
+    """
     return f"(date_part('epoch', {time}) * 1000000)::bigint"
 
 

@@ -24,6 +24,7 @@ class Someone:
 
     def abandon(self) -> None:
         self.abandoned = True
+        self._do()
 
 
 async def called(*those: Someone) -> None:
@@ -68,7 +69,7 @@ async def test_who_takes_it_back_is_not_called() -> None:
 
 
 async def test_ones_fault_does_not_reach_the_others() -> None:
-    """It is given up, and the next turn comes."""
+    """It is given up, even if that fails as well, and the next turn comes."""
     loop = asyncio.get_running_loop()
     wheel = Wheel(loop)
 
