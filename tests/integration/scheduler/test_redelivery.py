@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -409,7 +408,7 @@ async def test_nothing_is_claimed_by_the_snapshots_of_another_incarnation(
     await tail.stop()
     routed = hub.routed
 
-    hub.routed = replace(routed, incarnation=routed.incarnation._replace(life="00" * 8))
+    hub.routed = routed._replace(incarnation=routed.incarnation._replace(life="00" * 8))
     await redelivery(service).run()
     assert await attempts(host) == [0]
 
