@@ -32,7 +32,7 @@ class Message(NamedTuple):
 
 
 def timestamp(at: datetime) -> str:
-    """UTC with milliseconds and `Z`, as everywhere in the contract."""
+    """A moment that knows its zone, as `moment.timestamp` writes it."""
     return moment.timestamp(moment.microseconds(at))
 
 

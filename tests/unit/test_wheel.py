@@ -56,7 +56,7 @@ async def test_everybody_is_called_once_and_not_before_the_time() -> None:
 
 
 async def test_who_takes_it_back_is_not_called() -> None:
-    """Nor is anybody kept alive by a slot that is empty."""
+    """Nor does it harm to take it back twice."""
     loop = asyncio.get_running_loop()
     wheel = Wheel(loop)
     gone, there = Someone(), Someone()
