@@ -15,7 +15,7 @@ from app.core import inbound
 from app.core.actions import Action, Confirmed, Refused
 from app.core.confirming import Confirming, Due
 from app.core.flight import Limits
-from app.core.messages import Message
+from app.core.messages import Message, RowKey
 from app.core.position import Pass
 from app.core.queue import Entry
 
@@ -71,8 +71,8 @@ class Acks(Confirming):
         self._sent: deque[tuple[_Row, Pass | None]] = deque()
         self._size = 0
         self._last = 0
-        # Of rows refused on this connection, by id, the number; and once sent again, the row by that number.
-        self._refused: dict[int, int] = {}
+        # The numbers of rows refused on this connection; and once sent again, the row by that number.
+        self._refused: dict[RowKey, int] = {}
         self._old_numbers: dict[int, _Row] = {}
         self._sent_again = 0
         self._asked_at: float | None = None
@@ -110,9 +110,9 @@ class Acks(Confirming):
             self._advance(now)
         row = _Row(message)
         number = self._send(row, found_by)
-        if (old := self._refused.pop(message.id, None)) is not None:
+        if (old := self._refused.pop(message.key, None)) is not None:
             for older, before in self._old_numbers.items():
-                if before.message.id == message.id:
+                if before.message.key == message.key:
                     self._old_numbers[older] = row
             self._old_numbers[old] = row
             if len(self._old_numbers) > self._limits.window:
@@ -167,7 +167,7 @@ class Acks(Confirming):
         if not row.is_open:
             return None
         row.is_open = False
-        self._refused[row.message.id] = number
+        self._refused[row.message.key] = number
         if len(self._refused) > self._limits.window:
             del self._refused[next(iter(self._refused))]
         return row.message, _Settled((), self._trim(now))

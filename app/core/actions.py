@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from app.core.close_codes import CloseCode
 from app.core.inbound import Rejected
-from app.core.messages import Message
+from app.core.messages import Message, RowKey
 from app.core.position import Position
 
 
@@ -62,10 +62,10 @@ class Confirmed(NamedTuple):
     `redelivered` are those among them that were marked as sent again.
     """
 
-    events: tuple[int, ...]
-    sync_rows: tuple[int, ...]
+    events: tuple[RowKey, ...]
+    sync_rows: tuple[RowKey, ...]
     position: Position | None
-    redelivered: tuple[int, ...] = ()
+    redelivered: tuple[RowKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,23 +12,34 @@ from typing import NamedTuple
 
 from app.core import moment
 
+RowKey = tuple[int, int]
+"""Which row: its id, and its time in microseconds since 1970.
+
+The database can crash and lose what was committed without waiting for the disk, or for a standby. Then the
+id of a row that has been sent is handed out again, and what is said of the one must not count for the other.
+"""
+
 
 class Message(NamedTuple):
     """An event or a sync row, ready to be sent.
 
-    `id` and `xid` are the row's. `origin` is the device that uploaded a sync row, if any. `redelivered`: it
-    has been sent to this reader before, as `realtime_redeliveries` says, or a restart of the database repeats
-    it; so it may come after younger ones. `written_at` is the row's time, in microseconds since 1970, where
-    it comes across a restart: by its xid alone a reader cannot tell whether it is one of its own.
+    `id`, `xid` and `written_at`, in microseconds since 1970, are the row's. `origin` is the device that
+    uploaded a sync row, if any. `redelivered`: it has been sent to this reader before, as
+    `realtime_redeliveries` says, or a restart of the database repeats it; so it may come after younger ones.
     """
 
     id: int
     xid: int
     body: bytes
+    written_at: int
     is_sync: bool = False
     origin: int | None = None
     redelivered: bool = False
-    written_at: int | None = None
+
+    @property
+    def key(self) -> RowKey:
+        """Which row it is, also across crashes."""
+        return self.id, self.written_at
 
 
 def timestamp(at: datetime) -> str:
@@ -40,7 +51,7 @@ def event(row_id: int, xid: int, event_type: str, data: str, created_at: int) ->
     """Encode a row of `realtime_events`: its payload as JSON text, its time as microseconds since 1970."""
     at = moment.timestamp(created_at)
     body = f'{{"type":{_quoted(event_type)},"id":{row_id},"data":{data},"timestamp":"{at}"}}'
-    return Message(row_id, xid, body.encode())
+    return Message(row_id, xid, body.encode(), created_at)
 
 
 def sync_row(
@@ -52,7 +63,7 @@ def sync_row(
         f'{{"type":"sync","id":{row_id},"data":{{"action_type":{_quoted(action_type)},'
         f'"payload":{payload},"created_at":"{at}"}},"timestamp":"{at}"}}'
     )
-    return Message(row_id, xid, body.encode(), is_sync=True, origin=origin)
+    return Message(row_id, xid, body.encode(), created_at, is_sync=True, origin=origin)
 
 
 def connected(user_id: str, now: datetime) -> bytes:

@@ -116,7 +116,7 @@ class Sending:
                 continue
             if before is not None and before.had(message.xid, message.id, after_id):
                 continue
-            if repeating is not None and message.written_at is not None and not message.redelivered:
+            if repeating is not None and not message.redelivered:
                 again = repeating.repeats(message.xid, message.id, message.written_at)
                 message = message._replace(redelivered=again)  # noqa: PLW2901 - the same row
             if self.ready.count or not self._confirming.has_room:

@@ -1,7 +1,7 @@
 """What a peer has taken and only time can confirm: rows by when they count as received.
 
 An SSE client answers nothing, so a row counts once the stream has lived on for a while after the peer took
-it. Meanwhile only ids are kept: 8 bytes each, in batches of what was taken at about the same time.
+it. Meanwhile only keys are kept: 16 bytes each, in batches of what was taken at about the same time.
 """
 
 from array import array
@@ -10,33 +10,65 @@ from collections import deque
 
 from app.core.actions import Confirmed
 from app.core.flight import Flight, Limits, Pace
+from app.core.messages import RowKey
 from app.core.position import Position
 
 BATCHES = 30
 """Into how many parts the time is divided; each is confirmed at once, that much late at most."""
 
 
+class _Keys:
+    """Keys of rows, in the order of their ids."""
+
+    __slots__ = ("_ids", "_times")
+
+    def __init__(self) -> None:
+        self._ids = array("q")
+        self._times = array("q")
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, more: tuple[RowKey, ...]) -> None:
+        if not more:
+            return
+        # Rows of a later pass, or sent again, may have lower ids.
+        if (self._ids and self._ids[-1] > more[0][0]) or list(more) != sorted(more):
+            more = tuple(sorted((*self.all(), *more)))
+            del self._ids[:], self._times[:]
+        ids, times = zip(*more, strict=True)
+        self._ids.extend(ids)
+        self._times.extend(times)
+
+    def all(self) -> tuple[RowKey, ...]:
+        return tuple(zip(self._ids, self._times, strict=True))
+
+    def has(self, row_id: int) -> bool:
+        place = bisect_left(self._ids, row_id)
+        return place < len(self._ids) and self._ids[place] == row_id
+
+
 class _Batch:
-    """Rows taken within one part of the time; ids in ascending order."""
+    """Rows taken within one part of the time."""
 
     __slots__ = ("begun_at", "events", "position", "redelivered", "sync_rows", "taken_at")
 
     def __init__(self, now: float) -> None:
         self.begun_at = self.taken_at = now
-        self.events = array("q")
-        self.sync_rows = array("q")
-        self.redelivered: tuple[int, ...] = ()
+        self.events = _Keys()
+        self.sync_rows = _Keys()
+        self.redelivered: tuple[RowKey, ...] = ()
         self.position: Position | None = None
 
     def add(self, rows: Confirmed, now: float) -> None:
         self.taken_at = now
-        self.events = _merged(self.events, rows.events)
-        self.sync_rows = _merged(self.sync_rows, rows.sync_rows)
+        self.events.add(rows.events)
+        self.sync_rows.add(rows.sync_rows)
         self.redelivered += rows.redelivered
         self.position = rows.position or self.position
 
     def confirmed(self) -> Confirmed:
-        return Confirmed(tuple(self.events), tuple(self.sync_rows), self.position, self.redelivered)
+        return Confirmed(self.events.all(), self.sync_rows.all(), self.position, self.redelivered)
 
 
 class Unproven:
@@ -54,7 +86,7 @@ class Unproven:
         return self._count
 
     def __contains__(self, row_id: int) -> bool:
-        return any(_has(batch.events, row_id) or _has(batch.sync_rows, row_id) for batch in self._batches)
+        return any(batch.events.has(row_id) or batch.sync_rows.has(row_id) for batch in self._batches)
 
     @property
     def is_full(self) -> bool:
@@ -131,18 +163,3 @@ class ByTime(Flight):
         """Forget everything: the connection has ended."""
         super().clear()
         self._unproven.clear()
-
-
-def _merged(ids: "array[int]", more: tuple[int, ...]) -> "array[int]":
-    if not more:
-        return ids
-    if (not ids or ids[-1] < more[0]) and list(more) == sorted(more):
-        ids.extend(more)
-        return ids
-    # Rows of a later pass, or sent again, may have lower ids.
-    return array("q", sorted((*ids, *more)))
-
-
-def _has(ids: "array[int]", row_id: int) -> bool:
-    place = bisect_left(ids, row_id)
-    return place < len(ids) and ids[place] == row_id

@@ -276,7 +276,7 @@ class Connection:
     def _note(self, confirmed: Confirmed | Refused) -> None:
         receipts = self._surroundings.receipts
         if isinstance(confirmed, Refused):
-            receipts.refuse(confirmed.message.id, self.user_id, self.device_id, confirmed.reason)
+            receipts.refuse(confirmed.message.key, self.user_id, self.device_id, confirmed.reason)
             return
         receipts.add(self.user_id, confirmed.events, confirmed.sync_rows)
         if confirmed.position is not None:
@@ -335,7 +335,7 @@ class Connection:
             told = "connection %s did not live on to confirm %s events: %s"
             log.info(told, self.id, confirming.unproven, reason)
         if (oldest := confirming.oldest_unacked) is not None:
-            self._surroundings.receipts.left_unacked(oldest.id, self.user_id, self.device_id)
+            self._surroundings.receipts.left_unacked(oldest.key, self.user_id, self.device_id)
         self._session.closed()
         self._disarm()
         for task in (self._read_task, self._renewal):

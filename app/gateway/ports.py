@@ -4,6 +4,7 @@ from collections.abc import MutableMapping
 from typing import Any, Protocol
 
 from app.core.identity import Identity
+from app.core.messages import RowKey
 from app.core.position import Position
 from app.core.reads import Begun, Page
 
@@ -34,7 +35,7 @@ class Reader(Protocol):
     async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
         """Begin a read; raises Interrupted, Unavailable, UserErased."""
 
-    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    async def proven(self, position: Position) -> tuple[tuple[RowKey, ...], tuple[RowKey, ...]]:
         """List undelivered events and sync rows that this device's position covers; raises Unavailable."""
 
     async def next_page(self) -> Page:
@@ -53,19 +54,19 @@ class Archive(Protocol):
 class Receipts(Protocol):
     """Where confirmations go."""
 
-    def add(self, user_id: str, events: tuple[int, ...], sync_rows: tuple[int, ...]) -> None:
+    def add(self, user_id: str, events: tuple[RowKey, ...], sync_rows: tuple[RowKey, ...]) -> None:
         """Note that rows have reached their user."""
 
     def move(self, device: tuple[int, int], position: Position) -> None:
         """Note what a device has; `device` is an id and a generation."""
 
-    def settle(self, rows: tuple[int, ...], device_id: int | None) -> None:
+    def settle(self, rows: tuple[RowKey, ...], device_id: int | None) -> None:
         """Note that rows that were to be sent again have been processed."""
 
-    def refuse(self, row_id: int, user_id: str, device_id: int | None, reason: str | None) -> None:
+    def refuse(self, row: RowKey, user_id: str, device_id: int | None, reason: str | None) -> None:
         """Note that a row could not be processed, and is to be sent again later."""
 
-    def left_unacked(self, row_id: int, user_id: str, device_id: int | None) -> None:
+    def left_unacked(self, row: RowKey, user_id: str, device_id: int | None) -> None:
         """Note that a connection ended with this row as the oldest that it had not acknowledged."""
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from app.core.messages import Message
+from app.core.messages import Message, RowKey
 from app.core.moment import microseconds
 from app.core.position import Lost, Pass, Position, lost
 from app.core.reads import Begun, Interrupted, Page, Unavailable, UserErased
@@ -28,6 +28,7 @@ from app.store.reads import (
     Unfit,
     Unseen,
     covered_undelivered,
+    key,
     message,
 )
 
@@ -142,7 +143,7 @@ class CatchUp:
         )
         return self._begun(first, found, reason, partial=position.reading is not None)
 
-    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    async def proven(self, position: Position) -> tuple[tuple[RowKey, ...], tuple[RowKey, ...]]:
         """List undelivered events and sync rows that a client's own position covers: it has them.
 
         No more can be than a connection may have sent and not seen confirmed. What its reads have passed over
@@ -153,9 +154,9 @@ class CatchUp:
         async with self._archive.lend() as connection:
             covered = await covered_undelivered(connection, position, owner)
             passed = await Sieve(Unseen(NOTHING), owner, settles=True).passed(connection, covered)
-        rows = [row for row in passed if row[1] not in refused]
-        events = tuple(row[1] for row in rows if row[0] == "e")
-        return events, tuple(row[1] for row in rows if row[0] == "s")
+        rows = [row for row in passed if key(row) not in refused]
+        events = tuple(key(row) for row in rows if row[0] == "e")
+        return events, tuple(key(row) for row in rows if row[0] == "s")
 
     async def due(self, limit: int) -> list[Message]:
         """List what the reader refused and is to be sent again by now, which its reads leave out.
@@ -230,7 +231,7 @@ class CatchUp:
         return found._replace(rows=[row for row in found.rows if not skip(row)])
 
     def _has_arrived(self, row: Row) -> bool:
-        return row[1] in self._arrived
+        return key(row) in self._arrived
 
     def _page(self, rows: list[Row]) -> Page:
         wanted = [

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import asyncpg
 
+from app.core.messages import RowKey
 from app.core.position import Position
 from app.outbox.trials import Trials
 from app.outbox.unwritten import Unwritten
@@ -32,7 +33,7 @@ class Receipts:
     """Collects confirmations; `interval` is the seconds, `batch` the rows, after which they are written."""
 
     KEPT = 1_000_000
-    """How many unwritten receipts are kept, about 200 bytes each."""
+    """How many unwritten receipts are kept, about 300 bytes each."""
 
     def __init__(
         self,
@@ -68,15 +69,15 @@ class Receipts:
         reasons = (f"receipts: {self.failure}",) if self.failure else ()
         return State({"unwritten": self.unwritten, "written": self.written}, reasons)
 
-    def is_unwritten(self, row_id: int) -> bool:
+    def is_unwritten(self, row: RowKey) -> bool:
         """Whether a row has reached its user although the table does not say so yet."""
-        return row_id in self._events or row_id in self._sync_rows
+        return row in self._events or row in self._sync_rows
 
-    def unwritten_of(self, user_id: str) -> frozenset[int]:
+    def unwritten_of(self, user_id: str) -> frozenset[RowKey]:
         """Events and sync rows that have reached this user although the tables do not say so yet."""
         return self._events.of(user_id) | self._sync_rows.of(user_id)
 
-    def add(self, user_id: str, events: tuple[int, ...], sync_rows: tuple[int, ...]) -> None:
+    def add(self, user_id: str, events: tuple[RowKey, ...], sync_rows: tuple[RowKey, ...]) -> None:
         """Note that rows have reached their user."""
         if events:
             self._events.add(user_id, events)
@@ -99,24 +100,24 @@ class Receipts:
             self.move((device_id, generation), position)
         return position
 
-    def settle(self, rows: tuple[int, ...], device_id: int | None) -> None:
+    def settle(self, rows: tuple[RowKey, ...], device_id: int | None) -> None:
         """Note that rows that were to be sent again have been processed."""
-        for row_id in rows:
-            self._trials.settle(row_id, device_id)
+        for row in rows:
+            self._trials.settle(row, device_id)
             self._collected()
 
-    def refuse(self, row_id: int, user_id: str, device_id: int | None, reason: str | None) -> None:
+    def refuse(self, row: RowKey, user_id: str, device_id: int | None, reason: str | None) -> None:
         """Note that a row could not be processed, and is to be sent again later; `reason` is storable."""
-        self._trials.refuse(row_id, user_id, device_id, reason)
+        self._trials.refuse(row, user_id, device_id, reason)
         self._collected()
 
-    def unwritten_refusals(self, device_id: int | None) -> frozenset[int]:
+    def unwritten_refusals(self, device_id: int | None) -> frozenset[RowKey]:
         """Rows that a reader could not process although the table does not say so yet."""
         return self._trials.refused_by(device_id)
 
-    def left_unacked(self, row_id: int, user_id: str, device_id: int | None) -> None:
+    def left_unacked(self, row: RowKey, user_id: str, device_id: int | None) -> None:
         """Note that a connection ended with this row as the oldest that it had not acknowledged."""
-        self._trials.left_unacked(row_id, user_id, device_id)
+        self._trials.left_unacked(row, user_id, device_id)
         self._collected()
 
     def _collected(self) -> None:
@@ -165,7 +166,7 @@ class Receipts:
             (self._events, events, held.events),
             (self._sync_rows, sync_rows, held.sync_rows),
         ):
-            pending.discard(row_id for row_id in rows if row_id not in left)
+            pending.discard(row for row in rows if row not in left)
             pending.postpone(left)
         _forget(self._positions, positions, held.devices)
         self.written += len(events) + len(sync_rows) - len(held.events) - len(held.sync_rows)

@@ -274,7 +274,7 @@ class Tail:
                 message = reads.message(row)
                 if passing.before:
                     repeats = passing.repeats(xid, row_id, created_at)
-                    message = message._replace(redelivered=repeats, written_at=created_at)
+                    message = message._replace(redelivered=repeats)
                 routed.setdefault(user_id, []).append(message)
             self._recent.remember(row_id, created_at)
         for user_id, messages in routed.items():

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from app.core.messages import RowKey
 from app.store import redeliveries, reports
 from app.store.redeliveries import LONGEST_DETAIL, Key, Persistence, Tried
 
@@ -25,8 +26,8 @@ class _Report:
     def __len__(self) -> int:
         return len(self.settled) + len(self.tried)
 
-    def refused_by(self, device_id: int | None) -> Iterator[int]:
-        return (row_id for (row_id, device), one in self.tried.items() if device == device_id and one.nacks)
+    def refused_by(self, device_id: int | None) -> Iterator[RowKey]:
+        return (row for (row, device), one in self.tried.items() if device == device_id and one.nacks)
 
 
 class Trials:
@@ -41,23 +42,23 @@ class Trials:
     def __len__(self) -> int:
         return len(self._next.tried) + len(self._next.settled) + len(self._unanswered or ())
 
-    def refused_by(self, device_id: int | None) -> frozenset[int]:
+    def refused_by(self, device_id: int | None) -> frozenset[RowKey]:
         """Rows that a reader could not process although the table does not say so yet."""
-        return frozenset(row_id for report in self._reports() for row_id in report.refused_by(device_id))
+        return frozenset(row for report in self._reports() for row in report.refused_by(device_id))
 
-    def settle(self, row_id: int, device_id: int | None) -> None:
+    def settle(self, row: RowKey, device_id: int | None) -> None:
         """Note that a row that was to be sent again has been processed."""
-        self._next.tried.pop((row_id, device_id), None)
-        self._next.settled[row_id, device_id] = None
+        self._next.tried.pop((row, device_id), None)
+        self._next.settled[row, device_id] = None
 
-    def refuse(self, row_id: int, user_id: str, device_id: int | None, reason: str | None) -> None:
+    def refuse(self, row: RowKey, user_id: str, device_id: int | None, reason: str | None) -> None:
         """Note that a row could not be processed, and is to be sent again later; `reason` is storable."""
         detail = None if reason is None else reason[:LONGEST_DETAIL]
-        self._try_again(Tried(row_id, user_id, device_id, nacks=1, detail=detail))
+        self._try_again(Tried(row, user_id, device_id, nacks=1, detail=detail))
 
-    def left_unacked(self, row_id: int, user_id: str, device_id: int | None) -> None:
+    def left_unacked(self, row: RowKey, user_id: str, device_id: int | None) -> None:
         """Note that a connection ended with this row as the oldest that it had not acknowledged."""
-        self._try_again(Tried(row_id, user_id, device_id, attempts=1))
+        self._try_again(Tried(row, user_id, device_id, attempts=1))
 
     async def write(self, connection: asyncpg.Connection) -> int:
         """Write what was noted, and return of how many rows; all stays noted when the driver raises."""
@@ -73,7 +74,7 @@ class Trials:
         return (self._next,) if self._unanswered is None else (self._unanswered, self._next)
 
     def _try_again(self, tried: Tried) -> None:
-        key = tried.event_id, tried.device_id
+        key = tried.row, tried.device_id
         before = self._next.tried.get(key)
         if before is not None:
             tried = replace(
@@ -89,9 +90,17 @@ class Trials:
             if not report.tried:
                 await connection.execute("SET LOCAL synchronous_commit = off")
             if await reports.is_new(connection, self._reporter, report.number):
-                if report.settled:
-                    await redeliveries.settle(connection, list(report.settled))
-                if report.tried:
-                    await redeliveries.record(connection, list(report.tried.values()), self._persistence)
+                await self._count(connection, report)
         self._unanswered = None
         return len(report)
+
+    async def _count(self, connection: asyncpg.Connection, report: _Report) -> None:
+        present = await redeliveries.present(
+            connection, {row[0] for row, _ in (*report.settled, *report.tried)}
+        )
+        settled = [(row, device) for row, device in report.settled if present.get(row[0], row) == row]
+        tried = [one for one in report.tried.values() if present.get(one.row[0]) == one.row]
+        if settled:
+            await redeliveries.settle(connection, settled)
+        if tried:
+            await redeliveries.record(connection, tried, self._persistence)

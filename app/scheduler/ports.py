@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Protocol
 
-from app.core.messages import Message
+from app.core.messages import Message, RowKey
 from app.core.position import Pass
 from app.core.session import Session
 
@@ -45,5 +45,5 @@ class Hub(Protocol):
 class Receipts(Protocol):
     """What has reached its user."""
 
-    def is_unwritten(self, row_id: int) -> bool:
+    def is_unwritten(self, row: RowKey) -> bool:
         """Whether a row has reached its user although the table does not say so yet."""

@@ -57,7 +57,7 @@ class Redelivery:
             claimed = await membership.admitted(connection, claimed)
         for row in claimed:
             user_id, message = row[3], reads.message(row)
-            if not self._receipts.is_unwritten(message.id):
+            if not self._receipts.is_unwritten(message.key):
                 log.info("%s %s is sent again to its user", self._rows.noun, message.id)
                 self._hub.redeliver(user_id, message)
 
@@ -66,7 +66,7 @@ class Redelivery:
         return session.phase is Phase.LIVE and (session.takes_sync or not self._rows.mobile_only)
 
     def _is_wanted(self, row: Candidate, routed: Pass) -> bool:
-        if not routed.reading.has(row.xid) or self._receipts.is_unwritten(row.id):
+        if not routed.reading.has(row.xid) or self._receipts.is_unwritten((row.id, row.written_at)):
             return False
         here = [one for one in self._hub.users.get(row.user_id, ()) if self._listens(one)]
         if any(one.session.is_on_its_way(row.id) for one in here):

@@ -51,9 +51,14 @@ def microseconds(time: str) -> str:
     return f"(date_part('epoch', {time}) * 1000000)::bigint"
 
 
-def created_at(row: str) -> str:
+def written_at(row: str) -> str:
     """When a row was created, as far as messages have a time for it."""
-    return f"{microseconds(sayable(f'{row}.created_at'))} AS created_at"
+    return microseconds(sayable(f"{row}.created_at"))
+
+
+def created_at(row: str) -> str:
+    """The same as a column of a read."""
+    return f"{written_at(row)} AS created_at"
 
 
 _CREATED_AT = created_at("r")
@@ -242,10 +247,10 @@ _NOT_REFUSED = """
                 AND t.device_id IS NOT DISTINCT FROM $8 AND t.next_attempt_at IS NOT NULL)
     AND NOT EXISTS (SELECT FROM realtime_dead_letters AS l WHERE l.event_id = r.id AND l.device_id = $8)"""
 COVERED_UNDELIVERED = f"""
-SELECT 'e' AS kind, id, xid, NULL, NULL, NULL, NULL, {EVENT_MARKS} FROM realtime_events AS r
+SELECT 'e' AS kind, id, xid, NULL, NULL, NULL, {_CREATED_AT}, {EVENT_MARKS} FROM realtime_events AS r
 WHERE user_id = $1 AND NOT delivered AND settled_as IS NULL AND {_COVERED} AND {_NOT_REFUSED}
 UNION ALL
-SELECT 's', id, xid, NULL, NULL, NULL, NULL, NULL FROM sync_queue AS r
+SELECT 's', id, xid, NULL, NULL, NULL, {_CREATED_AT}, NULL FROM sync_queue AS r
 WHERE user_id = $1 AND $7 AND device_id IS DISTINCT FROM $8 AND NOT synced AND {_COVERED} AND {_NOT_REFUSED}
 LIMIT 100000"""
 HORIZON = f"""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from app.core import messages
-from app.core.messages import Message
+from app.core.messages import Message, RowKey
 from app.core.moment import moment
 from app.core.position import Horizon, Incarnation, Position
 from app.core.snapshot import MAX_XID, Snapshot
@@ -209,6 +209,11 @@ async def create_incarnation(connection: asyncpg.Connection) -> None:
 def marked(rows: Sequence[Row], mark: int) -> frozenset[int]:
     """Ids of the events among these rows that have a mark."""
     return frozenset(row[1] for row in rows if row[0] == "e" and row[7] & mark)
+
+
+def key(row: Row) -> RowKey:
+    """Which row it is, also across crashes."""
+    return row[1], row[6]
 
 
 def message(row: Row | tuple[Any, ...]) -> Message:

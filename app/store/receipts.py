@@ -5,39 +5,45 @@ holding another can deadlock with the host's cascade, and then the host is the v
 asynchronous, since a receipt lost in a crash costs a duplicate and never an event.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import asyncpg
 
+from app.core.messages import RowKey
 from app.core.position import Position
+from app.store.outbox_sql import written_at
 
 # Written so that the planner cannot prove it from the predicate of the index on what is pending: it would
 # walk that index whole, as long as its statistics say that next to nothing is.
-_PENDING = "NOT coalesce({flag}, true)"
+_PENDING = "NOT coalesce(r.{flag}, true)"
+# Not a join: these are found by the primary key whatever the planner makes of two lists.
+_SAME = f"{written_at('r')} = ($2::bigint[])[array_position($1::bigint[], r.id)]"
 # Most receipts are of one table alone: a statement that asks for its own asynchronous commit is then all,
 # where a transaction around it would be four round trips.
 _MARK = """
 WITH mine AS MATERIALIZED (
-    SELECT id FROM {table} WHERE id = ANY($1::bigint[]) AND {pending}
-    ORDER BY id FOR UPDATE SKIP LOCKED
+    SELECT r.id FROM {table} AS r WHERE r.id = ANY($1::bigint[]) AND {pending} AND {same}
+    ORDER BY r.id FOR UPDATE SKIP LOCKED
 ), commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 UPDATE {table} AS t SET {flag} = true, {at} = clock_timestamp(), next_attempt_at = NULL
 FROM commit, mine WHERE t.id = mine.id
 RETURNING t.id"""
-_LEFT = "SELECT id FROM {table} WHERE id = ANY($1::bigint[]) AND {pending}"
+_LEFT = "SELECT r.id FROM {table} AS r WHERE r.id = ANY($1::bigint[]) AND {pending} AND {same}"
 _EVENTS = {
     "table": "realtime_events",
     "flag": "delivered",
     "at": "delivered_at",
     "pending": _PENDING.format(flag="delivered"),
+    "same": _SAME,
 }
 _SYNC_ROWS = {
     "table": "sync_queue",
     "flag": "synced",
     "at": "synced_at",
     "pending": _PENDING.format(flag="synced"),
+    "same": _SAME,
 }
 _MARK_EVENTS, _LEFT_EVENTS = _MARK.format(**_EVENTS), _LEFT.format(**_EVENTS)
 _MARK_SYNC, _LEFT_SYNC = _MARK.format(**_SYNC_ROWS), _LEFT.format(**_SYNC_ROWS)
@@ -86,8 +92,8 @@ DevicePositions = Mapping[DeviceKey, Position]
 class Held:
     """What somebody held and what must be tried again."""
 
-    events: frozenset[int]
-    sync_rows: frozenset[int]
+    events: frozenset[RowKey]
+    sync_rows: frozenset[RowKey]
     devices: frozenset[DeviceKey]
 
     def __len__(self) -> int:
@@ -96,41 +102,52 @@ class Held:
 
 async def mark(
     connection: asyncpg.Connection,
-    events: Sequence[int],
-    sync_rows: Sequence[int],
+    events: Sequence[RowKey],
+    sync_rows: Sequence[RowKey],
     positions: DevicePositions,
 ) -> Held:
     """Mark rows as delivered and move devices' positions, in one transaction.
 
-    A position of an older generation than the device's is passed over, and one that has less than the
-    device's own. Returns what was held.
+    A row that only has the id of one that is meant is passed over. So is a position of an older generation
+    than the device's, and one that has less than the device's own. Returns what was held.
     """
     is_one_statement = not positions and not (events and sync_rows)
     async with nullcontext() if is_one_statement else connection.transaction():
-        marked = await connection.fetch(_MARK_EVENTS, events) if events else []
-        synced = await connection.fetch(_MARK_SYNC, sync_rows) if sync_rows else []
+        events_left = await _mark(connection, _MARK_EVENTS, events)
+        sync_rows_left = await _mark(connection, _MARK_SYNC, sync_rows)
         if positions:
             await connection.execute("SET LOCAL synchronous_commit = off")
         judged = await connection.fetch(_MOVE, *_columns(positions)) if positions else []
     return Held(
-        frozenset(row[0] for row in await _left(connection, _LEFT_EVENTS, events, marked)),
-        frozenset(row[0] for row in await _left(connection, _LEFT_SYNC, sync_rows, synced)),
-        frozenset(
-            positions.keys()
-            & {(row[0], row[1]) for row in await _left(connection, _GENERATIONS, _ids(positions), judged)}
-        ),
+        await _still_pending(connection, _LEFT_EVENTS, events_left),
+        await _still_pending(connection, _LEFT_SYNC, sync_rows_left),
+        await _not_judged(connection, positions, judged),
     )
 
 
-async def _left(
-    connection: asyncpg.Connection, statement: str, wanted: Iterable[int], done: Sequence[asyncpg.Record]
-) -> Sequence[asyncpg.Record]:
-    rest = set(wanted).difference(row[0] for row in done)
-    return await connection.fetch(statement, list(rest)) if rest else []
+async def _mark(connection: asyncpg.Connection, statement: str, rows: Sequence[RowKey]) -> dict[int, int]:
+    """Mark rows of one table; return those that were not, for whatever reason, as times by id."""
+    if not rows:
+        return {}
+    rest = dict(sorted(rows))  # of two with one id, the first is gone
+    for row in await connection.fetch(statement, list(rest), list(rest.values())):
+        del rest[row[0]]
+    return rest
 
 
-def _ids(positions: DevicePositions) -> set[int]:
-    return {device_id for device_id, _ in positions}
+async def _still_pending(
+    connection: asyncpg.Connection, statement: str, rest: dict[int, int]
+) -> frozenset[RowKey]:
+    held = await connection.fetch(statement, list(rest), list(rest.values())) if rest else []
+    return frozenset((row[0], rest[row[0]]) for row in held)
+
+
+async def _not_judged(
+    connection: asyncpg.Connection, positions: DevicePositions, judged: Sequence[asyncpg.Record]
+) -> frozenset[DeviceKey]:
+    rest = {device_id for device_id, _ in positions}.difference(row[0] for row in judged)
+    held = await connection.fetch(_GENERATIONS, list(rest)) if rest else []
+    return frozenset(positions.keys() & {(row[0], row[1]) for row in held})
 
 
 def _columns(positions: DevicePositions) -> list[list[object]]:

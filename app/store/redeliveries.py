@@ -5,12 +5,13 @@ is to be sent again although the reader's position has gone on, or while it was 
 ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
-from app.store.outbox_sql import EVENT_MARKS, created_at
+from app.core.messages import RowKey
+from app.store.outbox_sql import EVENT_MARKS, created_at, written_at
 from app.store.reads import Row
 
 LONGEST_DETAIL = 200
@@ -36,7 +37,7 @@ class Persistence:
 class Tried:
     """That a row was tried in vain, how often in which way, and what the client said of it."""
 
-    event_id: int
+    row: RowKey
     user_id: str
     device_id: int | None
     attempts: int = 0
@@ -47,8 +48,8 @@ class Tried:
 Reader = tuple[str, int | None]
 """A user and the device that reads, None for the connections without one."""
 
-Key = tuple[int, int | None]
-"""A row's id and the device whose it is, None for the connections without one."""
+Key = tuple[RowKey, int | None]
+"""A row and the device whose it is, None for the connections without one."""
 
 _RECORD = """
 INSERT INTO realtime_redeliveries AS r
@@ -82,6 +83,11 @@ WITH dead AS (
     ORDER BY id FOR UPDATE SKIP LOCKED
 )
 UPDATE realtime_events AS e SET settled_as = 'dead', next_attempt_at = NULL FROM mine WHERE e.id = mine.id"""
+
+_PRESENT = f"""
+SELECT e.id, {written_at("e")} FROM realtime_events AS e WHERE e.id = ANY($1::bigint[])
+UNION ALL
+SELECT s.id, {written_at("s")} FROM sync_queue AS s WHERE s.id = ANY($1::bigint[])"""
 
 _SETTLE = """
 DELETE FROM realtime_redeliveries AS r
@@ -164,10 +170,15 @@ SELECT l.event_id, true FROM realtime_dead_letters AS l
 WHERE l.event_id = ANY($1::bigint[]) AND l.device_id IS NOT DISTINCT FROM $2 AND l.reason <> 'expired'"""
 
 
+async def present(connection: asyncpg.Connection, ids: Iterable[int]) -> dict[int, RowKey]:
+    """Tell which rows have these ids; a crash may have handed out again what another one had."""
+    return {row[0]: (row[0], row[1]) for row in await connection.fetch(_PRESENT, list(ids))}
+
+
 async def record(connection: asyncpg.Connection, tried: Sequence[Tried], persistence: Persistence) -> None:
     """Write down what was tried in vain, each row and reader at most once, and give up what was too often."""
-    rows = sorted(tried, key=lambda one: (one.event_id, one.device_id or 0))
-    events = [one.event_id for one in rows]
+    rows = sorted(tried, key=lambda one: (one.row, one.device_id or 0))
+    events = [one.row[0] for one in rows]
     await connection.execute(
         _RECORD,
         events,
@@ -183,7 +194,7 @@ async def record(connection: asyncpg.Connection, tried: Sequence[Tried], persist
 
 async def settle(connection: asyncpg.Connection, keys: Sequence[Key]) -> None:
     """Forget rows that their readers have processed."""
-    await connection.execute(_SETTLE, [key[0] for key in keys], [key[1] for key in keys])
+    await connection.execute(_SETTLE, [row[0] for row, _ in keys], [device_id for _, device_id in keys])
 
 
 async def claim_due(

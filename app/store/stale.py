@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from app.store.outbox_sql import EVENT_MARKS, created_at
+from app.store.outbox_sql import EVENT_MARKS, created_at, written_at
 from app.store.reads import Row
 
 LOOKED_AT = 1000
@@ -28,10 +28,15 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row that the table calls stale; `origin` is the device that uploaded it, `size` is bytes."""
+    """A row that the table calls stale.
+
+    `written_at` is its time in microseconds since 1970; `origin` is the device that uploaded it; `size` is
+    bytes.
+    """
 
     id: int
     xid: int
+    written_at: int
     user_id: str
     origin: int | None
     size: int
@@ -75,12 +80,12 @@ _NOBODYS = """
 
 def _find(table: str, pending: str, origin: str, since: str) -> str:
     return f"""
-SELECT due.id, due.xid, u.user_id, due.origin, due.size
+SELECT due.id, due.xid, {written_at("due")}, u.user_id, due.origin, due.size
 FROM unnest($1::text[]) AS u(user_id)
 CROSS JOIN LATERAL (
-    SELECT p.id, p.xid, p.origin, octet_length(p.payload::text) AS size
+    SELECT p.id, p.xid, p.created_at, p.origin, octet_length(p.payload::text) AS size
     FROM (
-        SELECT r.id, r.xid, {origin} AS origin, r.payload, {since} AS since, r.next_attempt_at
+        SELECT r.id, r.xid, r.created_at, {origin} AS origin, r.payload, {since} AS since, r.next_attempt_at
         FROM {table} AS r WHERE r.user_id = u.user_id AND {pending} ORDER BY r.id LIMIT $3
     ) AS p
     WHERE p.since < statement_timestamp() - make_interval(secs => $2)

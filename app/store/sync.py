@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from app.core.messages import RowKey
+from app.store.outbox_sql import written_at
+
 # As in `receipts`: by the primary key, whatever the statistics say of the index on what is pending.
-_NAMED = """
-SELECT 'e' AS kind, id FROM realtime_events
+_NAMED = f"""
+SELECT 'e' AS kind, r.id, {written_at("r")} FROM realtime_events AS r
 WHERE id = ANY($1::bigint[]) AND user_id = $2 AND NOT coalesce(delivered, true) AND settled_as IS NULL
 UNION ALL
-SELECT 's' AS kind, id FROM sync_queue
+SELECT 's', r.id, {written_at("r")} FROM sync_queue AS r
 WHERE id = ANY($1::bigint[]) AND user_id = $2 AND NOT coalesce(synced, true)
   AND $3 AND device_id IS DISTINCT FROM $4"""
 
@@ -32,7 +35,7 @@ ON CONFLICT (user_id, key) WHERE key IS NOT NULL DO NOTHING
 RETURNING key"""
 
 # What was refused is settled for this reader only; a record that somebody holds is left to the receipts.
-_SETTLE = """
+_SETTLE = f"""
 WITH wanted AS MATERIALIZED (
     SELECT id, event_id FROM realtime_redeliveries
     WHERE event_id = ANY($1::bigint[]) AND user_id = $2 AND device_id IS NOT DISTINCT FROM $3
@@ -42,7 +45,11 @@ WITH wanted AS MATERIALIZED (
 ), settled AS (
     DELETE FROM realtime_redeliveries AS r USING mine WHERE r.id = mine.id RETURNING r.event_id
 )
-SELECT event_id, event_id IN (SELECT event_id FROM settled) AS done FROM wanted"""
+SELECT w.event_id,
+       coalesce((SELECT {written_at("e")} FROM realtime_events AS e WHERE e.id = w.event_id),
+                (SELECT {written_at("s")} FROM sync_queue AS s WHERE s.id = w.event_id), 0),
+       w.event_id IN (SELECT event_id FROM settled) AS done
+FROM wanted AS w"""
 
 PATIENCE = "500ms"
 """How long an upload waits for a lock; shorter than `deadlock_timeout`, so that no host is its victim."""
@@ -72,20 +79,20 @@ async def named_undelivered(
     *,
     takes_sync: bool,
     device_id: int | None,
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+) -> tuple[tuple[RowKey, ...], tuple[RowKey, ...]]:
     """List those events and sync rows among `ids` that are a user's, for this device and undelivered."""
     rows = await connection.fetch(_NAMED, ids, user_id, takes_sync, device_id)
-    events = tuple(row["id"] for row in rows if row["kind"] == "e")
-    return events, tuple(row["id"] for row in rows if row["kind"] == "s")
+    events = tuple((row[1], row[2]) for row in rows if row[0] == "e")
+    return events, tuple((row[1], row[2]) for row in rows if row[0] == "s")
 
 
 async def settle_refused(
     connection: asyncpg.Connection, ids: Sequence[int], user_id: str, device_id: int | None
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+) -> tuple[tuple[RowKey, ...], tuple[RowKey, ...]]:
     """Forget that a reader refused some of these rows; returns which those were, and which somebody holds."""
     rows = await connection.fetch(_SETTLE, ids, user_id, device_id)
-    settled = tuple(row["event_id"] for row in rows if row["done"])
-    return settled, tuple(row["event_id"] for row in rows if not row["done"])
+    settled = tuple((row[0], row[1]) for row in rows if row["done"])
+    return settled, tuple((row[0], row[1]) for row in rows if not row["done"])
 
 
 async def upload(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.core.messages import RowKey
 from app.core.position import Lost, Position
 from app.store import receipts as store
 from app.store.database import Database
@@ -22,10 +23,10 @@ class PositionLost(Exception):  # noqa: N818 - what the client said, not a mista
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Events and sync rows by their ids."""
+    """Events and sync rows."""
 
-    events: tuple[int, ...]
-    sync_rows: tuple[int, ...]
+    events: tuple[RowKey, ...]
+    sync_rows: tuple[RowKey, ...]
 
     def __len__(self) -> int:
         return len(self.events) + len(self.sync_rows)

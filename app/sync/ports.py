@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from app.core.messages import Message
+from app.core.messages import Message, RowKey
 from app.core.position import Position
 from app.core.reads import Begun, Page
 from app.store.devices import KnownDevice
@@ -15,7 +15,7 @@ class Reader(Protocol):
     async def start(self, position: Position | None, *, with_undelivered: bool) -> Begun:
         """Begin a read; raises Interrupted, Unavailable, UserErased."""
 
-    async def proven(self, position: Position) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    async def proven(self, position: Position) -> tuple[tuple[RowKey, ...], tuple[RowKey, ...]]:
         """List undelivered events and sync rows that a position covers; raises Unavailable."""
 
     async def due(self, limit: int) -> list[Message]:
@@ -49,11 +49,11 @@ class Devices(Protocol):
 class Receipts(Protocol):
     """Where what could not be marked at once is marked later."""
 
-    def add(self, user_id: str, events: tuple[int, ...], sync_rows: tuple[int, ...]) -> None:
+    def add(self, user_id: str, events: tuple[RowKey, ...], sync_rows: tuple[RowKey, ...]) -> None:
         """Note that rows have reached their user."""
 
     def move(self, device: tuple[int, int], position: Position) -> None:
         """Note what a device has; `device` is an id and a generation."""
 
-    def settle(self, rows: tuple[int, ...], device_id: int | None) -> None:
+    def settle(self, rows: tuple[RowKey, ...], device_id: int | None) -> None:
         """Note that rows that were to be sent again have been processed."""

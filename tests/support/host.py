@@ -6,6 +6,9 @@ from uuid import uuid4
 
 import asyncpg
 
+from app.core.messages import RowKey
+from app.core.moment import microseconds
+
 
 async def add_user(host: asyncpg.Connection, user_id: str | None = None) -> str:
     """Register a user; return the id, a new one unless given."""
@@ -109,3 +112,8 @@ async def publish(host: asyncpg.Connection, user_id: str, event_type: str, **pay
     return await host.fetchval(
         "SELECT realtime_publish($1, $2, $3)", user_id, event_type, json.dumps(payload)
     )
+
+
+async def row_keys(host: asyncpg.Connection, query: str, *arguments: object) -> tuple[RowKey, ...]:
+    """Which rows those are whose ids and times a query finds."""
+    return tuple((row_id, microseconds(at)) for row_id, at in await host.fetch(query, *arguments))

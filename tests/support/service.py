@@ -141,6 +141,9 @@ class Peer:
     def acknowledge(self, number: int) -> None:
         self._connection.on_text(json.dumps({"type": "ack", "seq": number}))
 
+    def refuse(self, number: int) -> None:
+        self._connection.on_text(json.dumps({"type": "nack", "seq": number}))
+
     def close(self, code: int, reason: str = "") -> None:
         self.close_code = code
         self._connection.on_closed(code)

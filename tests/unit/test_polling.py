@@ -84,7 +84,7 @@ async def test_it_reads_once_for_each_time_it_is_told() -> None:
     await settle()
     assert len(archive.asked) == 2
     await settle()
-    archive.rows = [Message(7, 7, b"{}")]
+    archive.rows = [Message(7, 7, b"{}", 0)]
     waiters.wake("bob")
     await settle()
     assert len(archive.asked) == 2
@@ -102,7 +102,7 @@ async def test_nothing_that_comes_during_a_read_is_missed() -> None:
 
     def written_just_after() -> None:
         if len(archive.asked) == 1:
-            archive.rows = [Message(7, 7, b"{}")]
+            archive.rows = [Message(7, 7, b"{}", 0)]
             waiters.wake("ada")
 
     archive = Archive(written_just_after)

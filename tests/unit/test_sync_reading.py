@@ -18,11 +18,11 @@ PHONE = KnownDevice(5, 1, "ios", None)
 
 
 def event(number: int) -> Message:
-    return Message(number, 2, b"{}")
+    return Message(number, 2, b"{}", 0)
 
 
 def uploaded(number: int, origin: int) -> Message:
-    return Message(number, 2, b"{}", is_sync=True, origin=origin)
+    return Message(number, 2, b"{}", 0, is_sync=True, origin=origin)
 
 
 class Archive:
@@ -103,7 +103,7 @@ async def test_what_comes_again_comes_last_and_where_there_is_room() -> None:
 
 async def test_what_comes_again_keeps_to_the_bytes_of_an_answer() -> None:
     """A single one may be larger."""
-    large = [Message(number, 2, b"x" * MOST_BYTES) for number in range(2)]
+    large = [Message(number, 2, b"x" * MOST_BYTES, 0) for number in range(2)]
 
     assert (await answer(9, [], again=large)).again == large[:1]
     assert (await answer(9, [event(5)], again=large)).again == []

@@ -15,7 +15,7 @@ from app.sync.waiters import TooManyWaiting, Waiters
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 PASS = Pass(Snapshot(1), NOW, Snapshot(2), NOW, Incarnation(1, "00" * 8))
-ROW = Message(1, 1, b"{}")
+ROW = Message(1, 1, b"{}", 0)
 
 
 class Hub:

@@ -13,7 +13,7 @@ from app.outbox.receipts import Receipts
 from app.outbox.walk import PageSize
 from app.store.database import Database as Pool
 from app.store.database import address
-from tests.integration.outbox.test_receipts import Writing, events_of
+from tests.integration.outbox.test_receipts import Writing, events_of, ids_of
 from tests.support.postgres import Database
 
 pytestmark = pytest.mark.every_major
@@ -57,27 +57,26 @@ async def test_receipts_written_while_it_reads_change_nothing(
     host: asyncpg.Connection, overtaken: Archive, has_position: bool
 ) -> None:
     """On the first page as on those that follow."""
-    ids = await events_of(host, "u", 25)
+    rows = await events_of(host, "u", 25)
     begun = await overtaken.reader("nobody", takes_sync=False).start(None, with_undelivered=False)
     position = begun.first.end() if has_position else None
-    arrived = ids[3:22]
-    overtaken.receipts.add("u", arrived, ())
+    overtaken.receipts.add("u", rows[3:22], ())
 
     reader = overtaken.reader("u", takes_sync=False)
     begun = await reader.start(position, with_undelivered=True)
     read = await everything(reader, [each.id for each in begun.page.messages], more=begun.page.more)
 
     assert overtaken.receipts.unwritten == 0
-    assert read == [*ids[:3], *ids[22:]]
+    assert read == ids_of((*rows[:3], *rows[22:]))
 
 
 async def test_what_arrives_after_it_came_is_its_due_all_the_same(
     host: asyncpg.Connection, overtaken: Archive
 ) -> None:
     """Another connection of the user confirms a row that this one is about to read."""
-    ids = await events_of(host, "u", 25)
+    rows = await events_of(host, "u", 25)
     reader = overtaken.reader("u", takes_sync=False)
     begun = await reader.start(None, with_undelivered=True)
-    overtaken.receipts.add("u", ids, ())
+    overtaken.receipts.add("u", rows, ())
     read = await everything(reader, [each.id for each in begun.page.messages], more=begun.page.more)
-    assert read == [*ids]
+    assert read == ids_of(rows)

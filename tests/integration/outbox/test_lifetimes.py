@@ -200,6 +200,63 @@ async def test_a_crash_that_hands_out_a_transaction_id_again_hides_no_row(
     assert reason is None
 
 
+@asynccontextmanager
+async def crash_that_takes_a_row(cluster: Cluster, database: Database, rig: Rig) -> AsyncIterator[int]:
+    """Commit a row that "u" is sent, and lose it; inside, where its id is told, the server is down."""
+    host = await database.connect()
+    await host.execute("CHECKPOINT")
+    await host.execute("SET synchronous_commit = off")
+    await log_mood(host, "u", 1)
+    await rig.caught_up()
+    [lost] = await event_ids(host)
+    await asyncio.to_thread(cluster.kill)
+    yield lost
+    await asyncio.to_thread(cluster.start)
+
+
+@pytest.mark.parametrize("says", ["pong", "ack", "nack", "nothing"])
+@pytest.mark.parametrize("soon", [True, False])
+async def test_a_row_with_the_id_of_one_that_a_crash_took_is_another_row(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig, says: str, soon: bool
+) -> None:
+    """What a client says of the one that is gone, before the other is there or after, counts for that one alone."""
+    cluster = private_cluster(options=QUIET)
+    database = await new_database(cluster)
+    rig = await start_rig(database.url, timing=FAST)
+    client = rig.connect("u", mute=True, acks=says != "pong")
+    await until(lambda: client.is_settled)
+
+    def speak() -> None:
+        match says:
+            case "pong":
+                client.unmute()
+            case "ack":
+                client.acknowledge(1)
+            case "nack":
+                client.refuse(1)
+        client.leave()
+
+    async with crash_that_takes_a_row(cluster, database, rig) as lost:
+        assert client.ids == [lost]
+        if soon:
+            speak()
+    if soon:
+        await rig.recorded()
+    host = await database.connect()
+    await log_mood(host, "u", 2)
+    assert await event_ids(host) == [lost], "the crash did not hand the id out again"
+    if not soon:
+        speak()
+        await rig.recorded()
+
+    returned = rig.connect("u", acks=True)
+    await rig.settled(returned)
+    assert scores_of(returned) == [2]
+    assert not (soon and returned.received[0].body["redelivered"])
+    await rig.recorded()
+    assert await event_ids(host, "delivered") == [lost]
+
+
 async def kill_a_backend(cluster: Cluster, database: Database) -> None:
     """SIGKILL to one backend: the server ends all of them and recovers by itself."""
     victim = await database.connect()

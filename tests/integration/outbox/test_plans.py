@@ -13,9 +13,20 @@ import pytest
 
 from app.core.snapshot import Snapshot
 from app.outbox.walk import PageSize, Walk
-from app.store import collapsing, devices, inspection, outbox_sql, reads, receipts, settling, sync
+from app.store import (
+    collapsing,
+    devices,
+    inspection,
+    outbox_sql,
+    reads,
+    receipts,
+    redeliveries,
+    settling,
+    sync,
+)
 from app.store.database import LOOKUPS
 from app.store.reads import Owner, Unseen
+from tests.support.host import row_keys
 from tests.support.postgres import Database
 
 EVENTS = 1_000_000
@@ -212,10 +223,11 @@ async def read_little(meter: Meter, seen: Snapshot, crowded: Snapshot) -> None:
 
 async def mark_little(meter: Meter, host: asyncpg.Connection) -> None:
     """Receipts, positions, connecting devices and adoption."""
-    events = [
-        row[0] for row in await host.fetch("SELECT id FROM realtime_events WHERE NOT delivered LIMIT 500")
-    ]
-    sync_rows = [row[0] for row in await host.fetch("SELECT id FROM sync_queue WHERE NOT synced LIMIT 500")]
+    pending = "SELECT id, created_at FROM {} WHERE NOT {} LIMIT 500".format
+    pending_events = await row_keys(host, pending("realtime_events", "delivered"))
+    pending_sync = await row_keys(host, pending("sync_queue", "synced"))
+    events, sync_rows = ([row_id for row_id, _ in rows] for rows in (pending_events, pending_sync))
+    when, when_sync = ([time for _, time in rows] for rows in (pending_events, pending_sync))
     known = [row[0] for row in await host.fetch("SELECT id FROM users_devices LIMIT 500")]
     here = str(await snapshot(host))
     columns = [
@@ -238,10 +250,11 @@ async def mark_little(meter: Meter, host: asyncpg.Connection) -> None:
     keys = [f"key-{number}" for number in range(100)]
     uploaded = keys, ["read"] * len(keys), ['"{}"'] * len(keys)
     for statement, arguments, rows in (
-        (receipts._MARK_EVENTS, (events,), len(events)),
-        (receipts._MARK_SYNC, (sync_rows,), len(sync_rows)),
-        (receipts._LEFT_EVENTS, (events,), len(events)),
-        (receipts._LEFT_SYNC, (sync_rows,), len(sync_rows)),
+        (receipts._MARK_EVENTS, (events, when), len(events)),
+        (receipts._MARK_SYNC, (sync_rows, when_sync), len(sync_rows)),
+        (receipts._LEFT_EVENTS, (events, when), len(events)),
+        (receipts._LEFT_SYNC, (sync_rows, when_sync), len(sync_rows)),
+        (redeliveries._PRESENT, (events + sync_rows,), len(events) + len(sync_rows)),
         (receipts._GENERATIONS, (known,), len(known)),
         (receipts._MOVE, columns, len(known)),
         (devices._CONNECT, (WHO, "token-77"), 1),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
+from app.core.messages import RowKey
 from app.core.position import Position
 from app.core.snapshot import Snapshot
 from app.lifecycle import Part
@@ -16,7 +17,7 @@ from app.store import devices, reads
 from app.store.database import Database as Pool
 from app.store.database import address
 from tests.conftest import NewCluster, NewDatabase
-from tests.support.host import add_user, delete_user, log_moods, queue_sync
+from tests.support.host import add_user, delete_user, log_moods, queue_sync, row_keys
 from tests.support.postgres import Database
 from tests.support.service import PATIENCE, running, until, until_true
 
@@ -56,11 +57,23 @@ async def writing(database: Database) -> AsyncIterator[Writing]:
     await writing.close()
 
 
-async def events_of(host: asyncpg.Connection, user: str, count: int) -> tuple[int, ...]:
-    """Write so many events; return their ids."""
+async def events_of(host: asyncpg.Connection, user: str, count: int) -> tuple[RowKey, ...]:
+    """Write so many events, and return which they are."""
     await log_moods(host, [user], count)
-    rows = await host.fetch("SELECT id FROM realtime_events WHERE user_id = $1 ORDER BY id", user)
-    return tuple(row[0] for row in rows)
+    return await row_keys(
+        host, "SELECT id, created_at FROM realtime_events WHERE user_id = $1 ORDER BY id", user
+    )
+
+
+async def sync_row_of(host: asyncpg.Connection, user: str) -> RowKey:
+    """Queue a sync row, and return which it is."""
+    row_id = await queue_sync(host, user)
+    [row] = await row_keys(host, "SELECT id, created_at FROM sync_queue WHERE id = $1", row_id)
+    return row
+
+
+def ids_of(rows: tuple[RowKey, ...]) -> list[int]:
+    return [row_id for row_id, _ in rows]
 
 
 async def device_of(host: asyncpg.Connection, user: str) -> tuple[int, int]:
@@ -109,7 +122,7 @@ async def test_what_a_client_refused_outlives_a_crash(
     host = await database.connect()
     kept = await host.fetch("SELECT event_id, device_id FROM realtime_redeliveries")
     await writing.close()
-    assert [tuple(row) for row in kept] == [(refused, device_id)]
+    assert [tuple(row) for row in kept] == [(refused[0], device_id)]
 
 
 async def test_a_refusal_whose_commit_is_not_answered_counts_once(
@@ -135,7 +148,7 @@ async def test_a_refusal_whose_commit_is_not_answered_counts_once(
 
     tried = await host.fetch("SELECT event_id, nacks, attempts FROM realtime_redeliveries ORDER BY event_id")
     await writing.close()
-    assert [tuple(row) for row in tried] == [(refused, 1, 0), (left, 0, 1)]
+    assert [tuple(row) for row in tried] == [(refused[0], 1, 0), (left[0], 0, 1)]
 
 
 async def test_what_is_refused_while_a_refusal_is_written_counts_once(
@@ -168,14 +181,14 @@ async def test_rows_that_somebody_holds_are_skipped_and_written_later(
     database: Database, host: asyncpg.Connection, writing: Writing
 ) -> None:
     """Nobody waits for them: the others are written at once, these when they are let go."""
-    ids = await events_of(host, "u", 20)
+    rows = await events_of(host, "u", 20)
     await add_user(host, "u")
-    sync_id = await queue_sync(host, "u")
+    sync_row = await sync_row_of(host, "u")
     holder = await database.connect()
     async with holder.transaction():
-        await holder.execute("SELECT FROM realtime_events WHERE id = ANY($1) FOR UPDATE", list(ids[:5]))
+        await holder.execute("SELECT FROM realtime_events WHERE id = ANY($1) FOR UPDATE", ids_of(rows[:5]))
         await holder.execute("SELECT FROM sync_queue FOR UPDATE")
-        writing.receipts.add("u", ids, (sync_id,))
+        writing.receipts.add("u", rows, (sync_row,))
         await until(lambda: writing.receipts.unwritten == 6)
         assert await host.fetchval(UNDELIVERED) == 5
     await writing.written()
@@ -190,15 +203,15 @@ async def test_more_held_rows_than_a_batch_keep_no_others_waiting(
     """Whoever holds the oldest thousand does not stop the receipts of everybody else."""
     writing = Writing(database.url, batch=10)
     writing.part.start()
-    ids = await events_of(host, "u", 100)
+    rows = await events_of(host, "u", 100)
     holder = await database.connect()
     async with holder.transaction():
-        await holder.execute("SELECT FROM realtime_events WHERE id = ANY($1) FOR UPDATE", list(ids[:25]))
-        writing.receipts.add("u", ids, ())
+        await holder.execute("SELECT FROM realtime_events WHERE id = ANY($1) FOR UPDATE", ids_of(rows[:25]))
+        writing.receipts.add("u", rows, ())
         async with asyncio.timeout(PATIENCE):
             while await host.fetchval(UNDELIVERED) > 25:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
-        assert all(writing.receipts.is_unwritten(row_id) for row_id in ids[:25])
+        assert all(writing.receipts.is_unwritten(row) for row in rows[:25])
     await writing.receipts.flush()
     await writing.close()
     assert await host.fetchval(UNDELIVERED) == 0
@@ -213,8 +226,8 @@ async def test_a_device_that_somebody_holds_is_moved_later(
     holder = await database.connect()
     async with holder.transaction():
         await holder.execute("SELECT FROM users_devices FOR UPDATE")
-        ids = await events_of(host, "u", 1)
-        writing.receipts.add("u", ids, ())
+        rows = await events_of(host, "u", 1)
+        writing.receipts.add("u", rows, ())
         writing.receipts.move(device, position)
         await until(lambda: writing.receipts.written == 1)
         assert writing.receipts.unwritten == 1
@@ -259,9 +272,9 @@ async def test_receipts_of_rows_and_devices_that_are_gone_are_forgotten(
     """A deleted user's rows are nobody's business any more."""
     device = await device_of(host, "u")
     position = await writing.position()
-    sync_id = await queue_sync(host, "u")
+    sync_row = await sync_row_of(host, "u")
     await delete_user(host, "u")
-    writing.receipts.add("u", (10_000_000,), (sync_id,))
+    writing.receipts.add("u", ((10_000_000, 0),), (sync_row,))
     writing.receipts.move(device, position)
     await writing.written()
 
@@ -271,13 +284,13 @@ async def test_a_host_that_deletes_two_users_one_after_the_other_waits_for_no_re
 ) -> None:
     """Receipts of both come in between: whoever waited there for the first would deadlock on the second."""
     known = [await device_of(host, user) for user in ("second", "first")]
-    sync_ids = tuple([await queue_sync(host, user) for user in ("second", "first")])
+    sync_rows = tuple([await sync_row_of(host, user) for user in ("second", "first")])
     position = await writing.position()
     deleting = await database.connect()
     async with deleting.transaction():
         await delete_user(deleting, "first")
         for device in known:
-            writing.receipts.add("u", (), sync_ids)
+            writing.receipts.add("u", (), sync_rows)
             writing.receipts.move(device, position)
         await until(lambda: writing.receipts.unwritten == 2)  # a row and a device of the first
         await delete_user(deleting, "second")
@@ -293,15 +306,17 @@ async def test_a_hosts_cascade_never_deadlocks_with_receipts(
     for turn in range(40):
         users = [f"user-{turn}-{number}" for number in range(4)]
         known = [await device_of(host, user) for user in users]
-        rows = await host.fetch(
+        rows = await row_keys(
+            host,
             "INSERT INTO sync_queue (user_id, action_type, payload)"
-            " SELECT u, 'refresh', '{}' FROM generate_series(1, 20), unnest($1::text[]) AS u RETURNING id",
+            " SELECT u, 'refresh', '{}' FROM generate_series(1, 20), unnest($1::text[]) AS u"
+            " RETURNING id, created_at",
             users,
         )
         position = await writing.position()
         gone = asyncio.create_task(deleting.execute("DELETE FROM users WHERE id = ANY($1)", users[::-1]))
         for number, device in enumerate(known):
-            writing.receipts.add("u", (), tuple(row[0] for row in rows[number::4]))
+            writing.receipts.add("u", (), rows[number::4])
             writing.receipts.move(device, position)
         await gone
         await writing.written()
@@ -346,13 +361,13 @@ async def test_a_batch_that_is_cut_short_is_written_by_the_flush(
 ) -> None:
     """Stopped in mid-write, as at the end of the process: neither rows nor positions are forgotten."""
     writing = Writing(database.url)
-    ids = await events_of(host, "u", 10)
+    rows = await events_of(host, "u", 10)
     device = await device_of(host, "u")
     position = await writing.position()
     blocker = await database.connect()
     async with blocker.transaction():
         await blocker.execute("LOCK TABLE users_devices")
-        writing.receipts.add("u", ids, ())
+        writing.receipts.add("u", rows, ())
         writing.receipts.move(device, position)
         writing.part.start()
         async with asyncio.timeout(PATIENCE):

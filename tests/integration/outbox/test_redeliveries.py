@@ -74,7 +74,7 @@ async def test_a_row_is_claimed_for_its_reader_only(database: Database) -> None:
     event = await host.fetchval("SELECT id FROM realtime_events")
     for device in (None, ids[0]):
         await redeliveries.record(
-            host, [Tried(event, user, device, nacks=1, detail="no")], Persistence(first_pause=0)
+            host, [Tried((event, 0), user, device, nacks=1, detail="no")], Persistence(first_pause=0)
         )
 
     async def claimed(*devices: int | None) -> list[int | None]:
@@ -130,7 +130,7 @@ async def test_counts_add_up_from_many_processes(database: Database) -> None:
         for turn in range(2):
             order = events if (number + turn) % 2 else events[::-1]
             await redeliveries.record(
-                connection, [Tried(event, user, None, nacks=1, attempts=turn) for event in order], enough
+                connection, [Tried((event, 0), user, None, nacks=1, attempts=turn) for event in order], enough
             )
 
     await asyncio.gather(*(record(one, number) for number, one in enumerate(processes)))
@@ -139,7 +139,7 @@ async def test_counts_add_up_from_many_processes(database: Database) -> None:
     )
     assert [tuple(row) for row in counted] == [(event, 8, 4) for event in sorted(events)]
 
-    await redeliveries.record(host, [Tried(event, user, None, nacks=1) for event in events], enough)
+    await redeliveries.record(host, [Tried((event, 0), user, None, nacks=1) for event in events], enough)
 
     assert await host.fetchval("SELECT count(*) FROM realtime_redeliveries") == 0
     letters = await host.fetch("SELECT reason, attempts FROM realtime_dead_letters")

@@ -17,7 +17,7 @@ from app.store.stale import EVENTS, SYNC_ROWS, Patience, StaleRows
 from tests.integration.scheduler.clients import connect, connect_live, eventually, is_live
 from tests.integration.scheduler.conftest import StartService
 from tests.integration.scheduler.rows import add_device, add_letter, add_redelivery
-from tests.support.host import add_user, delete_user, log_mood, log_moods, queue_sync
+from tests.support.host import add_user, delete_user, log_mood, log_moods, queue_sync, row_keys
 
 TABLES = {EVENTS.noun: ("realtime_events", "delivered"), SYNC_ROWS.noun: ("sync_queue", "synced")}
 
@@ -259,9 +259,10 @@ async def test_what_is_in_flight_is_not_sent_beside_itself(
     user = await add_user(host)
     client = await connect_live(service, user)
     client.mute = True
-    await log_mood(host, user)
+    async with host.transaction():
+        await log_mood(host, user)
+        await age(host, EVENTS)
     await client.until(lambda c: len(c.ids) == 1 and c.asked == 1)
-    await age(host, EVENTS)
 
     await redelivery(service).run()
 
@@ -286,7 +287,7 @@ async def test_what_has_arrived_but_is_not_written_down_is_not_sent_again(
     await client.until(lambda c: len(c.ids) == 1)
     await lose_receipts(host)
     unwritten = Receipts(service.database)
-    unwritten.add(user, tuple(client.ids), ())
+    unwritten.add(user, await row_keys(host, "SELECT id, created_at FROM realtime_events"), ())
 
     await redelivery(service, receipts=unwritten).run()
 

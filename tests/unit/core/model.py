@@ -26,7 +26,7 @@ class Row:
 
     @property
     def message(self) -> Message:
-        return Message(self.id, self.xid, b"{}")
+        return Message(self.id, self.xid, b"{}", 0)
 
 
 @dataclass

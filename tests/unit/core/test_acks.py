@@ -35,7 +35,7 @@ def sent(actions: list[Action]) -> list[tuple[int, int | None, bool]]:
 
 
 def confirmed(actions: list[Action]) -> tuple[int, ...]:
-    return tuple(row_id for one in actions if isinstance(one, Confirmed) for row_id in one.events)
+    return tuple(row_id for one in actions if isinstance(one, Confirmed) for row_id, _ in one.events)
 
 
 def place(actions: list[Action]) -> int | None:
@@ -147,7 +147,7 @@ class TestNacks:
         actions = session.redeliver(rows(1, xid=50)[0], 5.0)
         assert sent(actions) == [(1, 3, True)]
         actions = ack(session, 3)
-        assert actions == [Confirmed((1,), (), None, redelivered=(1,))]
+        assert actions == [Confirmed(((1, 0),), (), None, redelivered=((1, 0),))]
 
     def test_it_can_be_refused_again(self) -> None:
         """As often as it is sent."""

@@ -133,7 +133,7 @@ def check_actions(actions: list[Action], text: str, *, acks: bool) -> None:
 
 def settles(actions: list[Action]) -> list[int]:
     """Ids of the rows that these actions settle."""
-    confirmed = [row for action in actions if isinstance(action, Confirmed) for row in action.events]
+    confirmed = [row_id for action in actions if isinstance(action, Confirmed) for row_id, _ in action.events]
     return confirmed + [action.message.id for action in actions if isinstance(action, Refused)]
 
 
@@ -152,4 +152,4 @@ def passing(step: int) -> Pass:
 
 
 def rows(step: int) -> list[Message]:
-    return [Message(step + 10, 50 + max(step, 0), b"{}")]
+    return [Message(step + 10, 50 + max(step, 0), b"{}", 0)]

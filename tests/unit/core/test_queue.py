@@ -9,7 +9,7 @@ from app.core.queue import Queue
 def queue_of(*ids: int) -> Queue:
     queue = Queue()
     for row_id in ids:
-        queue.add(Message(row_id, 1, b"x" * row_id), None)
+        queue.add(Message(row_id, 1, b"x" * row_id, 0), None)
     return queue
 
 
@@ -34,5 +34,5 @@ def test_an_empty_queue_holds_nothing_and_can_be_filled_again() -> None:
         empty(queue)
         assert not queue
         assert (queue.count, queue.size, ids(queue)) == (0, 0, [])
-        queue.add(Message(2, 1, b"yy"), None)
+        queue.add(Message(2, 1, b"yy", 0), None)
         assert (queue.count, queue.size, ids(queue)) == (1, 2, [2])

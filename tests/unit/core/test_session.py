@@ -23,7 +23,7 @@ def a_pass(seen: int, reading: int) -> Pass:
 
 
 def rows(*ids: int, xid: int = 50, size: int = 2) -> list[Message]:
-    return [Message(row_id, xid, b"x" * size) for row_id in ids]
+    return [Message(row_id, xid, b"x" * size, 0) for row_id in ids]
 
 
 def live(limits: Limits | None = None, pace: Pace | None = None, **options: object) -> Session:
@@ -84,8 +84,8 @@ class TestCatchingUp:
         behind = Position(Snapshot(20), NOON, HERE)
         again = Pass(Snapshot(10), NOON, Snapshot(90), NOON, Incarnation(1, "11" * 8), before=(behind,))
         then, later = microseconds(NOON), microseconds(NOON + timedelta(seconds=1))
-        had = [Message(row_id, 40, b"{}", written_at=then) for row_id in (7, 9)]
-        new = [Message(row_id, 40, b"{}", written_at=later) for row_id in (8, 10)]
+        had = [Message(row_id, 40, b"{}", then) for row_id in (7, 9)]
+        new = [Message(row_id, 40, b"{}", later) for row_id in (8, 10)]
 
         sent = [*session.route([had[0], new[0]], again, 0.0), *session.route([had[1], new[1]], again, 0.0)]
 
@@ -97,7 +97,7 @@ class TestCatchingUp:
         session = live()
         cut = a_pass(50, 71)
         then = microseconds(NOON)
-        early, late = (Message(row_id, 60, b"{}", written_at=then) for row_id in (5, 700))
+        early, late = (Message(row_id, 60, b"{}", then) for row_id in (5, 700))
         session.route([early], cut, 0.0)
         again = Pass(Snapshot(10), NOON, Snapshot(90), NOON, Incarnation(1, "11" * 8), before=(cut.at(500),))
 
@@ -146,9 +146,9 @@ class TestLive:
 
     def test_sync_rows_go_only_to_mobile_devices_other_than_their_origin(self) -> None:
         """A browser gets none, and a phone not its own."""
-        mine = Message(1, 50, b"{}", is_sync=True, origin=7)
-        others = Message(2, 50, b"{}", is_sync=True, origin=8)
-        anybodys = Message(3, 50, b"{}", is_sync=True)
+        mine = Message(1, 50, b"{}", 0, is_sync=True, origin=7)
+        others = Message(2, 50, b"{}", 0, is_sync=True, origin=8)
+        anybodys = Message(3, 50, b"{}", 0, is_sync=True)
 
         def sent(session: Session) -> list[int]:
             actions = session.route([mine, others, anybodys], a_pass(50, 51), 0.0)
@@ -205,7 +205,7 @@ class TestConfirmation:
         session.pong(10.0)
         assert kinds(session.route(rows(2), a_pass(51, 52), 10.15)) == ["Send"]
         assert kinds(session.route(rows(3, xid=51), a_pass(51, 52), 10.25)) == ["Send", "SendPing"]
-        assert session.pong(10.3) == [Confirmed((2, 3), (), None)]
+        assert session.pong(10.3) == [Confirmed(((2, 0), (3, 0)), (), None)]
 
     def test_a_pong_confirms_only_what_was_sent_before_its_ping(self) -> None:
         """A row sent after the ping waits for the next one."""
@@ -215,7 +215,7 @@ class TestConfirmation:
 
         actions = session.pong(0.1)
 
-        assert actions == [Confirmed((1,), (), None)]
+        assert actions == [Confirmed(((1, 0),), (), None)]
         assert session.in_flight == 1
         assert session.deadline() == pytest.approx(0.3)
 
@@ -225,7 +225,7 @@ class TestConfirmation:
         passing = a_pass(50, 51)
         session.route(rows(1, 2), passing, 0.0)
 
-        assert session.pong(0.3) == [Confirmed((1, 2), (), passing.at(2))]
+        assert session.pong(0.3) == [Confirmed(((1, 0), (2, 0)), (), passing.at(2))]
 
     def test_a_pong_nobody_asked_for_confirms_nothing(self) -> None:
         """Unsolicited pongs are allowed by RFC 6455 and mean nothing."""
@@ -374,7 +374,7 @@ class TestPeersThatAnswerNothing:
         assert confirmed == []
         confirmed = confirmations(session, until=65.0)
 
-        assert [one.events for one in confirmed] == [(1, 2, 3, 4, 5)]
+        assert [[row_id for row_id, _ in one.events] for one in confirmed] == [[1, 2, 3, 4, 5]]
         assert confirmed[0].position == a_pass(51, 52).at(5)
         assert session.confirming.unproven == 0
 

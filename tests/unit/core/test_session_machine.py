@@ -234,9 +234,9 @@ class Delivery(RuleBasedStateMachine):
                     assert self.asked is None, "two reads at once"
                     self.asked = action
                 case Confirmed(events, _, position, redelivered):
-                    self.confirmed.update(events)
-                    self.refused.difference_update(redelivered)
-                    for row_id in events:
+                    self.confirmed.update(row_id for row_id, _ in events)
+                    self.refused.difference_update(row_id for row_id, _ in redelivered)
+                    for row_id, _ in events:
                         self.table.rows[row_id].delivered = not self.marks_are_held
                     if position is not None:
                         self.move_to(position)
