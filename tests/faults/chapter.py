@@ -61,6 +61,8 @@ class Plan:
     kinds: Sequence[type[App]] = KINDS
     settings: dict[str, Any] = field(default_factory=dict)
     retention: bool = False
+    loses: bool = False
+    """Whether the host can lose what it committed."""
 
 
 @dataclass
@@ -76,13 +78,15 @@ class Report:
     def __str__(self) -> str:
         """A few lines for people."""
         history = self.history
-        committed = sum(row.transaction.outcome is Outcome.COMMITTED for row in history.rows)
+        outcomes = Counter(row.transaction.outcome for row in history.rows)
+        committed, lost = outcomes[Outcome.COMMITTED], outcomes[Outcome.LOST]
         copies = [copy for reader in history.readers for copy in reader.copies]
         again = len(copies) - sum(len({copy.key for copy in each.copies}) for each in history.readers)
         told = sum(len(reader.told) for reader in history.readers)
         faults = ", ".join(f"{n} x {name}" for name, n in sorted(self.faults.items())) or "none"
         lines = [
-            f"  {committed} messages owed, {len(history.rows) - committed} rolled back or failed,",
+            f"  {committed} messages owed, {len(history.rows) - committed - lost} rolled back or failed,",
+            f"  {lost} committed and lost by the database,",
             f"  {len(history.host_errors)} transactions of hosts broken",
             f"  {len(history.readers)} readers, {sum(reader.cuts for reader in history.readers)} connections,",
             f"  {len(copies)} copies, {again} of them again, {len(history.letters)} dead letters, {told} gaps told",
@@ -161,7 +165,12 @@ class Chapter:
         # cannot process is sent again to all, who can tell only where they ack.
         *with_devices, silent, acking = users
         self._load = Load(
-            Audience(users, rooms, with_devices), self.history, plan.seed, hold=plan.hold, pause=plan.pause
+            Audience(users, rooms, with_devices),
+            self.history,
+            plan.seed,
+            hold=plan.hold,
+            pause=plan.pause,
+            loses=plan.loses,
         )
         for user in with_devices:
             for kind in plan.kinds:

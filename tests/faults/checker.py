@@ -99,14 +99,14 @@ def lost(history: History, bounds: Bounds) -> Iterator[Finding]:
 
 
 def phantoms(history: History, bounds: Bounds) -> Iterator[Finding]:
-    """P1: only what was committed comes, and not before its commit."""
+    """P1: only what was committed comes, lost since or not, and not before its commit."""
     known = _by_key(history)
     for reader in history.readers:
         for copy in reader.copies:
             row = known.get((copy.whose, copy.key))
             if row is None:
                 yield Finding("P1 phantom", f"{reader.name} got {copy.key}, which nobody wrote")
-            elif row.transaction.outcome is not Outcome.COMMITTED:
+            elif row.transaction.outcome not in {Outcome.COMMITTED, Outcome.LOST}:
                 yield Finding("P1 phantom", f"{reader.name} got {copy.key}, which was rolled back")
             elif copy.at < row.transaction.commit_began:
                 yield Finding("P1 phantom", f"{reader.name} got {copy.key} before its commit")
@@ -183,12 +183,15 @@ def duplicates(history: History, bounds: Bounds) -> Iterator[Finding]:
 
 
 def disagreement(history: History, bounds: Bounds) -> Iterator[Finding]:
-    """P5: an id names one row, the same to all."""
+    """P5: an id names one row, the same to all; that of a lost one can be another's later."""
     rows: dict[int, Key] = {}
     ids: dict[Key, int] = {}
+    known = _by_key(history)
     for reader in history.readers:
         for copy in reader.copies:
             key = copy.whose, copy.key
+            if key in known and known[key].transaction.outcome is Outcome.LOST:
+                continue
             if rows.setdefault(copy.row_id, key) != key or ids.setdefault(key, copy.row_id) != copy.row_id:
                 yield Finding(
                     "P5 identity", f"{reader.name}: id {copy.row_id} is {key} and {rows[copy.row_id]}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 
+from app.embedded import Cluster
 from tests.faults.injector import DatabaseFault
 from tests.faults.load import AWAY
 from tests.faults.world import World
@@ -128,10 +129,26 @@ class Failover(DatabaseFault):
         if standby is None:
             return
         await asyncio.sleep(rng.uniform(5, 15))
+        await self.hold_up(standby, rng)
         await asyncio.to_thread(world.cluster.kill)
         await asyncio.sleep(rng.uniform(0, 2))
         await asyncio.to_thread(standby.tool, "psql", "-XAtqc", "SELECT pg_promote()")
         world.lead_to(standby)
+
+    async def hold_up(self, standby: Cluster, rng: random.Random) -> None:
+        """Keep from the standby what is committed meanwhile; nobody may where commits wait for it."""
+
+
+class LossyFailover(Failover):
+    """The same with a standby that lags behind: what it has not got is gone, and ids are handed out again."""
+
+    name = "failover to an asynchronous standby"
+
+    async def hold_up(self, standby: Cluster, rng: random.Random) -> None:
+        """Let it lose touch with the primary for some seconds."""
+        for command in ("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"):
+            await asyncio.to_thread(standby.tool, "psql", "-XAtqc", command)
+        await asyncio.sleep(rng.uniform(0, 4))
 
 
 class DiskFull(DatabaseFault):

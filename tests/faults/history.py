@@ -10,9 +10,14 @@ INFINITY = float("inf")
 
 
 class Outcome(StrEnum):
-    """How a transaction ended, as its writer knows; UNKNOWN where the connection broke in the COMMIT."""
+    """How a transaction ended, as its writer knows.
+
+    UNKNOWN where the connection broke in the COMMIT; LOST where it was committed, or may have been, on a primary
+    whose successor has not heard of it.
+    """
 
     COMMITTED = "committed"
+    LOST = "lost"
     NEVER = "never"
     UNKNOWN = "unknown"
 

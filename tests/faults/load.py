@@ -44,21 +44,27 @@ class Load:
     hold: float = 3.0
     pause: float = 0.05
     bulk: int = 300
+    loses: bool = False
+    """Whether what was committed can be lost: then the primary of the end says what there is."""
     go_on: bool = True
     keys: "count[int]" = field(default_factory=lambda: count(1))
     numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     async def resolve(self, connection: asyncpg.Connection) -> None:
-        """Learn from the ledger how transactions ended whose COMMIT was not answered."""
-        unknown = {
+        """Learn from the ledger how transactions ended whose COMMIT was not answered, or did not last."""
+        unsure = {Outcome.UNKNOWN} | ({Outcome.COMMITTED} if self.loses else set())
+        asked_for = {
             row.transaction.number: row.transaction
             for row in self.history.rows
-            if row.transaction.outcome is Outcome.UNKNOWN
+            if row.transaction.outcome in unsure
         }
         asked = "SELECT transaction FROM ledger WHERE transaction = ANY($1::bigint[])"
-        there = {row["transaction"] for row in await connection.fetch(asked, list(unknown))}
-        for number, transaction in unknown.items():
-            transaction.outcome = Outcome.COMMITTED if number in there else Outcome.NEVER
+        there = {row["transaction"] for row in await connection.fetch(asked, list(asked_for))}
+        for number, transaction in asked_for.items():
+            if number in there:
+                transaction.outcome = Outcome.COMMITTED
+            else:
+                transaction.outcome = Outcome.LOST if self.loses else Outcome.NEVER
 
 
 class Writer:

@@ -4,7 +4,8 @@ import asyncio
 import random
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,10 +14,10 @@ import asyncpg
 from app.embedded import Cluster
 from tests.faults.chapter import Plan, Report, run
 from tests.faults.client_faults import CLIENT_FAULTS
-from tests.faults.database_faults import DATABASE_FAULTS, DiskFull, Failover
+from tests.faults.database_faults import DATABASE_FAULTS, DiskFull, Failover, LossyFailover
 from tests.faults.network_faults import NETWORK_FAULTS
 from tests.faults.process_faults import PROCESS_FAULTS
-from tests.support.postgres import Servers, create_database, discard
+from tests.support.postgres import Database, Servers, create_database, discard
 
 OPTIONS = {"max_connections": "60"}
 AROUND = (*PROCESS_FAULTS, *NETWORK_FAULTS, *CLIENT_FAULTS)
@@ -88,20 +89,19 @@ async def failing_over(seed: int, seconds: float, servers: Servers) -> Report:
     The primary is left alone before: a backend that ends while it waits for the standby has committed, and
     its row can be seen, although the standby may not have it.
     """
-    primary = _private(servers)
-    standby: Cluster | None = None
-    try:
-        database = await create_database(primary)
-        standby = servers.standby(primary, options=OPTIONS)
+    async with _with_standby(servers) as (database, standby):
         connection = await asyncpg.connect(database.url)
         await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         await connection.execute("SELECT pg_reload_conf()")
         await connection.close()
         return await run(_plan(seed, seconds, faults=(*AROUND, Failover)), database, standby=standby)
-    finally:
-        for cluster in (primary, standby):
-            if cluster is not None:
-                discard(cluster)
+
+
+async def failing_over_late(seed: int, seconds: float, servers: Servers) -> Report:
+    """A standby that commits do not wait for, promoted when it has lagged behind: what it lacks is owed no more."""
+    async with _with_standby(servers) as (database, standby):
+        plan = _plan(seed, seconds, faults=(*AROUND, LossyFailover), loses=True)
+        return await run(plan, database, standby=standby)
 
 
 async def full_disk(seed: int, seconds: float, servers: Servers) -> Report:
@@ -149,6 +149,7 @@ def sceneries() -> list[tuple[str, Scenery]]:
     found: list[tuple[str, Scenery]] = [
         ("ordinary", ordinary),
         ("failover", failing_over),
+        ("lossy failover", failing_over_late),
         ("retention", forgetful),
         ("clocks", wrong_clocks),
     ]
@@ -162,6 +163,20 @@ def sceneries() -> list[tuple[str, Scenery]]:
 def play(scenery: Scenery, seed: int, seconds: float, servers: Servers) -> Report:
     """Play one chapter."""
     return asyncio.run(scenery(seed, seconds, servers))
+
+
+@asynccontextmanager
+async def _with_standby(servers: Servers) -> AsyncIterator[tuple[Database, Cluster]]:
+    primary = _private(servers)
+    standby: Cluster | None = None
+    try:
+        database = await create_database(primary)
+        standby = servers.standby(primary, options=OPTIONS)
+        yield database, standby
+    finally:
+        for cluster in (primary, standby):
+            if cluster is not None:
+                discard(cluster)
 
 
 def _private(servers: Servers) -> Cluster:

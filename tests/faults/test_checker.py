@@ -229,6 +229,15 @@ def excuse_by_an_attack(history: History) -> None:
     fail_the_host(history)
 
 
+def excuse_by_a_loss_of_the_database(history: History) -> None:
+    """What is gone is owed to nobody, may have come, and leaves its id to another."""
+    [row] = [row for row in history.rows if (row.user, row.key) == ("ada", 4)]
+    lost = Transaction(40, 40.0, Outcome.LOST, 41.0, 42.0)
+    history.rows.append(Row(40, "ada", lost, 40.0))
+    history.rows.append(Row(41, "ada", lost, 40.0))
+    phone(history).copies.insert(3, Copy(40, "ada", row.key, 1, 41.2))
+
+
 def excuse_what_nobody_heard(history: History) -> None:
     """A COMMIT that was not answered says nothing of what came when."""
     rows = [row for row in history.rows if row.key == 4]
@@ -246,6 +255,7 @@ def excuse_what_nobody_heard(history: History) -> None:
         excuse_by_a_redelivery,
         excuse_by_a_cut,
         excuse_by_an_attack,
+        excuse_by_a_loss_of_the_database,
         excuse_what_nobody_heard,
     ],
     ids=lambda one: one.__name__,

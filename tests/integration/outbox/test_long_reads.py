@@ -11,7 +11,7 @@ from app.outbox.restraint import UNRESTRAINED, Restraint
 from app.outbox.walk import PageSize
 from app.store.database import Database as Pool
 from app.store.database import address
-from tests.integration.outbox.test_receipts import Writing, events_of
+from tests.integration.outbox.test_receipts import Writing, events_of, ids_of
 from tests.support.postgres import Database
 
 PART = 3
@@ -37,7 +37,7 @@ async def test_after_the_first_page_come_parts_with_a_rest_after_each(
     database: Database, host: asyncpg.Connection
 ) -> None:
     """Nobody else waits for long, and nothing is left out."""
-    ids = list(await events_of(host, "u", 4 * PART + 1))
+    ids = ids_of(await events_of(host, "u", 4 * PART + 1))
     rests: list[float] = []
 
     async def resting(seconds: float) -> None:
@@ -56,7 +56,7 @@ async def test_an_answer_comes_in_whole_pages_and_without_a_rest(
     database: Database, host: asyncpg.Connection
 ) -> None:
     """Somebody waits for it."""
-    ids = list(await events_of(host, "u", 5 * PART))
+    ids = ids_of(await events_of(host, "u", 5 * PART))
 
     rests: list[float] = []
 
