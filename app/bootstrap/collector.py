@@ -12,8 +12,8 @@ from contextlib import contextmanager
 THRESHOLDS = (2_500, 1, 200)
 """What is young a quarter as often as Python 3.11 collects it, the survivors of two such collections at once.
 
-Its ten would stop everybody for 50 to 90 ms, again and again while a crowd connects. Of what is old a crowd of
-fifteen thousand makes no collection.
+Its ten would stop everybody for 50 to 90 ms, again and again while a crowd connects. What is old is not
+looked at before some fifteen thousand have.
 """
 
 

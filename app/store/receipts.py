@@ -18,8 +18,8 @@ from app.store.outbox_sql import written_at
 # Written so that the planner cannot prove it from the predicate of the index on what is pending: it would
 # walk that index whole, as long as its statistics say that next to nothing is.
 _PENDING = "NOT coalesce(r.{flag}, true)"
-# Not a join: these are found by the primary key whatever the planner makes of two lists. The ids are in order,
-# so their place in the list is found by halving it.
+# Not a join: these are found by the primary key whatever the planner makes of two lists. The ids are in
+# order, so the place of one in the list is found by halving it.
 _SAME = f"{written_at('r')} = ($2::bigint[])[width_bucket(r.id, $1::bigint[])]"
 # Most receipts are of one table alone: a statement that asks for its own asynchronous commit is then all,
 # where a transaction around it would be four round trips.

@@ -8,6 +8,7 @@ from app.core.position import Lost, Position
 from app.store import receipts as store
 from app.store.database import Database
 from app.store.reaching import reaching_the_database
+from app.store.reads import horizon
 from app.store.sync import named_undelivered, settle_refused
 from app.sync.ports import ArchiveOf, Reader, Receipts
 from app.sync.who import Who
@@ -40,15 +41,17 @@ class Acks:
         self._archive_of = archive_of
         self._receipts = receipts
 
-    async def take(self, who: Who, position: Position | None, ids: Sequence[int]) -> int:
+    async def take(self, who: Who, position: Position | None, ids: Sequence[int], epoch: str | None) -> int:
         """Mark what the client has; returns how many rows that changes.
+
+        Of an earlier epoch neither position nor ids mark anything; None: they are of the present one.
 
         Raises PositionLost, having marked nothing; Interrupted, Unavailable and UserErased.
         """
         reader = self._archive_of(1).reader(who.user_id, takes_sync=who.takes_sync, device_id=who.device_id)
         # Only within one incarnation: after a crash the xids can be those of rows that it never got.
         comparable = position if position is not None and await _is_present(reader, position) else None
-        marked = await self._take_named(who, ids) if ids else 0
+        marked = await self._take_named(who, ids, epoch) if ids else 0
         if comparable is None:
             return marked
         while covered := _Rows(*await reader.proven(comparable)):
@@ -63,9 +66,12 @@ class Acks:
             await self._mark(_Rows((), ()), who, reached)
         return marked
 
-    async def _take_named(self, who: Who, ids: Sequence[int]) -> int:
+    async def _take_named(self, who: Who, ids: Sequence[int], epoch: str | None) -> int:
         with reaching_the_database("an ack cannot be written"):
             async with self._database.driver() as connection:
+                # No session outlives an epoch, and from here on rows are known by their times too.
+                if epoch is not None and epoch != (await horizon(connection)).incarnation.life:
+                    return 0
                 named = _Rows(
                     *await named_undelivered(
                         connection, ids, who.user_id, takes_sync=who.takes_sync, device_id=who.device_id

@@ -74,7 +74,7 @@ def router(sync: Callable[[], Sync], callers: Callable[[], Callers]) -> APIRoute
         position = None if ack.position is None else _position(ack.position)
         async with _problems_told(sync().devices, calling, ack.device_token):
             who = await look_up(sync().devices, user_id, ack.device_token)
-            return Acknowledged(marked=await sync().acks.take(who, position, ack.ids))
+            return Acknowledged(marked=await sync().acks.take(who, position, ack.ids, ack.epoch))
 
     @routes.post("", responses=responses(*REFUSALS, 404))
     async def upload(upload: Upload, calling: Calling) -> Uploaded:

@@ -10,6 +10,7 @@ from app.sync.actions import LARGEST_PAYLOAD
 from app.sync.reading import MOST_MESSAGES
 
 MOST_ACTIONS = 100
+LONGEST_EPOCH = 64
 WHOSE = "Whose token it is, where one is asked for."
 
 
@@ -34,6 +35,10 @@ class Ack(Asked):
     device_token: DeviceToken | None = None
     position: PositionText | None = Field(default=None, description="The `next` of an answer.")
     ids: Annotated[list[RowId], Field(max_length=MOST_MESSAGES)] = Field(default_factory=list)
+    epoch: Annotated[str, Field(max_length=LONGEST_EPOCH)] | None = Field(
+        default=None,
+        description="The one of the answer that had these `ids`; of an earlier one they mark nothing.",
+    )
 
 
 class Acknowledged(BaseModel):

@@ -201,7 +201,9 @@ async def test_the_commands_to_find_faults_work(
         synced = json.loads(tried("curl -s 'http://localhost:8002/realtime/sync"))
         assert [message["type"] for message in synced["messages"]] == ["mood_update"]
         ack = filled(block("bash", "curl -s -X POST http://localhost:8002/realtime/sync/ack"), port)
-        assert json.loads(shell(ack.replace("…", synced["next"]), variables).stdout) == {"marked": 1}
+        for name, value in (("position", synced["next"]), ("epoch", synced["epoch"])):
+            ack = ack.replace(f'"{name}": "…"', f'"{name}": "{value}"')
+        assert json.loads(shell(ack, variables).stdout) == {"marked": 1}
         uploaded = json.loads(tried("curl -s -X POST http://localhost:8002/realtime/sync -H"))
         assert [result["status"] for result in uploaded["results"]] == ["accepted"]
         assert "attach_triggers (head)" in tried("alembic current")

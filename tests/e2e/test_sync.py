@@ -500,6 +500,18 @@ async def test_ids_are_marked_by_themselves_and_only_the_users_own(
     assert await host.fetchrow("SELECT * FROM users_devices WHERE id = $1", laptop["id"]) == before
 
 
+async def test_ids_of_an_earlier_epoch_mark_nothing(server: Server, host: asyncpg.Connection) -> None:
+    """The rows that had these ids may be gone, as a crash can take them, and others have their numbers."""
+    user = await app.add_user(host)
+    await app.log_mood(host, user)
+    answer = (await server.get("/realtime/sync", user_id=user)).json()
+    ids = [message["id"] for message in answer["messages"]]
+
+    assert await acked(server, user, ids=ids, epoch="0123456789abcdef") == 0
+    assert await undelivered(host, user) == 1
+    assert await acked(server, user, ids=ids, epoch=answer["epoch"]) == 1
+
+
 async def test_a_connected_device_that_acks_over_http_keeps_its_place(
     server: Server, host: asyncpg.Connection, connect: Connect, eventually: Eventually
 ) -> None:
