@@ -131,7 +131,7 @@ class Confirming(ABC):
         if self._for_device and reached is not None and reached[1] is not None:
             position = reached[1].stored_at(reached[0].id)
         return Confirmed(
-            tuple([(message.id, message.written_at) for message in received if not message.is_sync]),
+            tuple([message.key for message in received if not message.is_sync]),
             tuple([message.key for message in received if message.is_sync]),
             position,
             tuple([message.key for message in received if message.redelivered]),

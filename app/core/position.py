@@ -74,7 +74,8 @@ class Position:
     def had_before_restart(self, xid: int, row_id: int, created_at: int) -> bool:
         """Whether the reader had a row, or had passed it, in an incarnation that has ended.
 
-        One written since can have an xid of then, but neither the time (microseconds since 1970) nor an id.
+        One written since can have an xid of then, but neither the time (microseconds since 1970) nor an id,
+        unless that is of a row which the crash took.
         """
         if self.seen.has(xid) and created_at <= microseconds(self.taken_at):
             return True
