@@ -5,11 +5,13 @@ import contextlib
 import os
 import random
 import signal
+import time
 from pathlib import Path
 
 import asyncpg
 
 from app.embedded import Cluster
+from tests.faults.history import INFINITY
 from tests.faults.injector import DatabaseFault
 from tests.faults.load import AWAY
 from tests.faults.world import World
@@ -122,20 +124,21 @@ class Failover(DatabaseFault):
 
     name = "failover to a synchronous standby"
     restart = True
+    once = True
 
     async def attack(self, world: World, rng: random.Random) -> None:
         """Kill, promote, lead everybody there."""
         standby, world.standby = world.standby, None
         if standby is None:
-            return
+            raise RuntimeError("there is no standby")
         await asyncio.sleep(rng.uniform(5, 15))
-        await self.hold_up(standby, rng)
+        await self.hold_up(standby, world)
         await asyncio.to_thread(world.cluster.kill)
         await asyncio.sleep(rng.uniform(0, 2))
         await asyncio.to_thread(standby.tool, "psql", "-XAtqc", "SELECT pg_promote()")
         world.lead_to(standby)
 
-    async def hold_up(self, standby: Cluster, rng: random.Random) -> None:
+    async def hold_up(self, standby: Cluster, world: World) -> None:
         """Keep from the standby what is committed meanwhile; nobody may where commits wait for it."""
 
 
@@ -144,11 +147,15 @@ class LossyFailover(Failover):
 
     name = "failover to an asynchronous standby"
 
-    async def hold_up(self, standby: Cluster, rng: random.Random) -> None:
-        """Let it lose touch with the primary for some seconds."""
+    async def hold_up(self, standby: Cluster, world: World) -> None:
+        """Let it lose touch with the primary until something has been committed there without it."""
         for command in ("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"):
             await asyncio.to_thread(standby.tool, "psql", "-XAtqc", command)
-        await asyncio.sleep(rng.uniform(0, 4))
+        cut = time.monotonic()
+        async with asyncio.timeout(300):
+            while not any(cut < row.transaction.committed < INFINITY for row in world.history.rows):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
 
 
 class DiskFull(DatabaseFault):

@@ -22,6 +22,8 @@ class Fault(ABC):
     database: ClassVar[bool] = False
     restart: ClassVar[bool] = False
     outage: ClassVar[bool] = False
+    once: ClassVar[bool] = False
+    """Whether it can happen only once in a chapter."""
 
     async def strike(self, world: World, clients: Sequence[Client], rng: random.Random) -> None:
         """Break it for a while, and write down when."""
@@ -94,7 +96,7 @@ class Injector:
         while time.monotonic() < until:
             await asyncio.sleep(rng.uniform(0, 2 * self._pause))
             if not queue:
-                queue.extend(self._faults)
+                queue.extend(one for one in self._faults if not (one.once and self.counts[one.name]))
                 rng.shuffle(queue)
             fault = queue.pop()
             self.counts[fault.name] += 1
