@@ -6,7 +6,7 @@ MANY = 1000.0
 """Rows per second from which on it waits for many rows as long as it may."""
 RESTS = 3.0
 """How many times as long as a read takes it waits then, up to LONGEST_PAUSE."""
-LONGEST_PAUSE = 0.03
+LONGEST_PAUSE = 0.02
 """Seconds."""
 
 

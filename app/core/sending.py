@@ -155,12 +155,12 @@ class Sending:
             return self._pass
         # Live, a new pass begins when every row of the one before has been sent.
         before = self._pass
-        had = self.position
-        if before is None or had is None:
+        if before is None:
             return found_by
         if before.incarnation != found_by.incarnation:
             # Who came while the tail was behind had read more than the tail.
-            return found_by._replace(before=(*found_by.before, *had.before, had))
+            had = self.position
+            return found_by if had is None else found_by._replace(before=(*found_by.before, *had.before, had))
         if found_by.seen.covers(before.reading):
             return found_by
         return found_by._replace(seen=before.reading, seen_at=before.reading_at)

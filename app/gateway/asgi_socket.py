@@ -86,6 +86,9 @@ class AsgiSocket:
         if not self._closing:
             self._write(_MARK)
 
+    def flush(self) -> None:
+        """Nothing to do: whatever is sent is handed over in its turn."""
+
     def close(self, code: int, reason: str = "") -> None:
         """Close after what was sent before; drop when that takes too long."""
         if not self._closing:

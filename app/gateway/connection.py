@@ -202,6 +202,7 @@ class Connection:
         """Tell the client that it is closed in so many milliseconds, and to come back then."""
         if self._greeting.is_said:  # which comes first, always
             self._socket.send(messages.reconnect(after_ms))
+            self._socket.flush()
 
     def abandon(self) -> None:
         """Drop it without a word."""
@@ -263,6 +264,7 @@ class Connection:
                     self._end(reason)
                     self._greeting.tell_held()
                     socket.close(code, reason)
+        socket.flush()
         self._arm()
 
     def _send(self, sending: Send) -> None:

@@ -61,10 +61,16 @@ class Socket(Protocol):
         """True where pongs can be seen; False where acceptance by the transport has to do."""
 
     def send(self, message: bytes) -> None:
-        """Send one text message: UTF-8 JSON, encoded once for all connections of a user."""
+        """Send one text message: UTF-8 JSON, encoded once for all connections of a user.
+
+        It may wait for `flush`, as a ping may.
+        """
 
     def ping(self) -> None:
         """Send a ping; the caller keeps at most one outstanding."""
+
+    def flush(self) -> None:
+        """Have everything on its way that was sent."""
 
     def close(self, code: int, reason: str = "") -> None:
         """Send a close frame, wait a bounded time for the echo, then drop."""

@@ -128,6 +128,9 @@ class SseSocket:
         position = self._new_position()
         self._write(b":\nid: %b\n\n" % position.encode() if position else b":\n\n")
 
+    def flush(self) -> None:
+        """Nothing to do: whatever is sent is written when the server can take it."""
+
     def close(self, code: int, reason: str = "") -> None:
         """End the stream so that a browser does by itself what the code asks of it."""
         if self._closing:

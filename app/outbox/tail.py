@@ -143,8 +143,6 @@ class Tail:
             began = time.monotonic()
             rows = await self._read(connection)
             now = self.read_at = time.monotonic()
-            if rows:
-                await asyncio.sleep(0)  # what was found goes out before anything else is seen to
             if self.failure is not None:
                 log.info("the tail reads again")
                 self.failure = None

@@ -144,6 +144,9 @@ class Peer:
     def refuse(self, number: int) -> None:
         self._connection.on_text(json.dumps({"type": "nack", "seq": number}))
 
+    def flush(self) -> None:
+        """It has everything already."""
+
     def close(self, code: int, reason: str = "") -> None:
         self.close_code = code
         self._connection.on_closed(code)

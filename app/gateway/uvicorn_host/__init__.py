@@ -14,7 +14,6 @@ May import    uvicorn and websockets (nothing else of the service may), `app.gat
     install.py     puts the parts below in place and reports
     handshake.py   uvicorn's WebSocket protocol up to the accept
     live.py        the socket that takes over after it
-    end_of_turn.py what a turn of the loop sends is written at its end, for all sockets at once
     inbound.py     bytes -> messages, without I/O
     requests.py    uvicorn's HTTP protocol with limits on half-open handshakes
     half_open.py   how many of these there may be

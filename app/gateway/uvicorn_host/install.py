@@ -7,7 +7,6 @@ from typing import Any
 
 from . import inside
 from .drain import GentleShutdown
-from .end_of_turn import EndOfTurn
 from .half_open import HalfOpen
 from .options import HostOptions
 from .peers import PeerNoted
@@ -87,7 +86,6 @@ def _take_websockets(server: inside.Server, options: HostOptions, loop: asyncio.
         message_size=options.message_size,
         high_water=options.high_water,
         close_timeout=options.close_timeout,
-        end_of_turn=EndOfTurn(loop),
     )
     ours = type(
         "MindVibeWebSocket", (HandshakeProtocol,), {"host": host, "user_timeout": options.socket_user_timeout}

@@ -16,7 +16,6 @@ from websockets.frames import CLOSE, PONG, Close, CloseCode, Frame
 
 from app.gateway.socket import OpenEvents, SocketEvents
 
-from .end_of_turn import EndOfTurn
 from .inbound import (
     FRAMES_AT_ONCE,
     FRAMES_PER_SECOND,
@@ -59,7 +58,6 @@ class SocketHost:
     message_size: int
     high_water: int
     close_timeout: float
-    end_of_turn: EndOfTurn
     nonces: Iterator[bytes] = field(default_factory=_nonces)
     """What pings ask to have back: who could guess it could confirm what it has not read."""
 
@@ -124,7 +122,7 @@ class LiveSocket(asyncio.Protocol):
         return self._writable
 
     def send(self, message: bytes) -> None:
-        """Send one text message, written together with whatever else this turn of the loop sends."""
+        """Send one text message, written with whatever else there is by the next `flush`."""
         if self._state is _State.OPEN:
             self._frames_until -= 1 / FRAMES_PER_SECOND  # for its ack: who answers is no flood
             self._write(text_frame(message))
@@ -136,7 +134,7 @@ class LiveSocket(asyncio.Protocol):
             self._write(b"\x89\x04" + self._ping)
 
     def flush(self) -> None:
-        """Write what this turn of the loop has collected."""
+        """Write what has been collected: a burst costs one system call, not one per message."""
         outgoing, self._outgoing = self._outgoing, None
         if outgoing is not None and not self._transport.is_closing():
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
@@ -192,6 +190,7 @@ class LiveSocket(asyncio.Protocol):
             return
         if answer is not None and self._writable:
             self._write(Frame(PONG, answer).serialize(mask=False))
+            self.flush()
         if not inbound.idle:
             self._inbound = inbound
 
@@ -274,11 +273,10 @@ class LiveSocket(asyncio.Protocol):
             self._write(Frame(CLOSE, payload).serialize(mask=False))
 
     def _write(self, data: bytes) -> None:
-        """Collect what one turn of the loop sends: a burst costs one system call, not one per message."""
+        """Collect what is sent until the next `flush`, or until that is too much."""
         if self._outgoing is None:
             self._outgoing = [data]
             self._outgoing_size = len(data)
-            self._host.end_of_turn.add(self)
         else:
             self._outgoing.append(data)
             self._outgoing_size += len(data)

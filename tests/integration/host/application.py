@@ -27,10 +27,12 @@ class _Connection:
             asyncio.get_running_loop().create_task(self._flood())
         else:
             self._socket.send(text.encode())
+            self._socket.flush()
 
     async def _flood(self) -> None:
         while self._socket.writable:
             self._socket.send(b"x" * 50_000)
+            self._socket.flush()
             await asyncio.sleep(0)
         _say("stuck")
 

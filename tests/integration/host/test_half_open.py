@@ -115,6 +115,7 @@ async def test_a_websocket_outlives_the_handshake_timeout(parser: str) -> None:
         connection = await host.connection()
         await asyncio.sleep(0.6)
         connection.socket.send(b"still here")
+        connection.socket.flush()
         assert await client.read_frame() == (1, b"still here")
 
 

@@ -33,6 +33,7 @@ async def test_everything_sent_arrives_in_order_whatever_its_size(host: Hosted) 
         connection = await host.connection()
         for message in messages:
             connection.socket.send(message)
+        connection.socket.flush()
         received = [await client.recv(decode=False) for _ in messages]
 
     assert received == messages
@@ -61,6 +62,7 @@ async def test_a_ping_is_reported_when_the_client_has_answered_it(host: Hosted) 
         connection = await host.connection()
         await client.send("before")
         connection.socket.ping()
+        connection.socket.flush()
 
         assert await connection.next() == ("text", "before")
         assert await connection.next() == ("pong", None)
@@ -74,6 +76,7 @@ async def test_a_pong_nobody_asked_for_is_not_reported(host: Hosted) -> None:
         connection = await host.connection()
         client.send(frame(Opcode.PONG))
         connection.socket.ping()
+        connection.socket.flush()
         _, payload = await client.read_frame()
         client.send(frame(Opcode.PONG, b"other"))
         client.send(frame(Opcode.PONG, payload))
@@ -130,6 +133,7 @@ async def test_who_answers_each_message_is_no_flood(host: Hosted) -> None:
         for _ in range(20):
             for _ in range(WINDOW):
                 connection.socket.send(b"message")
+            connection.socket.flush()
             for _ in range(WINDOW):
                 assert (await client.read_frame())[0] == Opcode.TEXT
             client.send(frame(Opcode.TEXT, b"ack") * WINDOW)
@@ -323,6 +327,7 @@ async def test_a_reader_that_falls_behind_makes_the_socket_unwritable_until_it_r
         sent = 0
         while connection.socket.writable:
             connection.socket.send(b"x" * 50_000)
+            connection.socket.flush()
             sent += 1
             await asyncio.sleep(0)
         for _ in range(sent):
@@ -332,7 +337,7 @@ async def test_a_reader_that_falls_behind_makes_the_socket_unwritable_until_it_r
         assert connection.told.empty()
 
 
-async def test_a_burst_beyond_the_high_water_mark_shows_before_the_loop_turns() -> None:
+async def test_a_burst_beyond_the_high_water_mark_shows_before_it_is_flushed() -> None:
     """A connection that sends in a loop while the socket is writable stops by itself."""
     options = HostOptions(high_water=20_000)
     async with hosted(options) as host, raw_client(host.address, limit=1024) as client:
@@ -353,6 +358,7 @@ async def test_a_peer_that_stopped_reading_can_be_dropped() -> None:
                 connection = await host.connection()
                 while connection.socket.writable:
                     connection.socket.send(b"x" * 50_000)
+                    connection.socket.flush()
                     await asyncio.sleep(0)
                 end(connection.socket)
                 assert (await connection.next())[0] == "closed"
@@ -370,6 +376,7 @@ async def test_a_peer_that_ends_without_reading_is_dropped_in_time(last_word: by
         connection = await host.connection()
         while connection.socket.writable:
             connection.socket.send(b"x" * 50_000)
+            connection.socket.flush()
             await asyncio.sleep(0)
         client.send(last_word)
         client.end()
@@ -383,6 +390,7 @@ async def test_pongs_do_not_pile_up_for_a_peer_that_does_not_read_them() -> None
         connection = await host.connection()
         while connection.socket.writable:
             connection.socket.send(b"x" * 50_000)
+            connection.socket.flush()
             await asyncio.sleep(0)
         [live] = host.server.server_state.connections
         before = live._transport.get_write_buffer_size()
@@ -396,6 +404,7 @@ async def test_pongs_do_not_pile_up_for_a_peer_that_does_not_read_them() -> None
 def _use(connection: Recorder) -> None:
     connection.socket.send(b"more")
     connection.socket.ping()
+    connection.socket.flush()
     connection.socket.close(1000)
 
 

@@ -43,6 +43,9 @@ class Client:
         if not self.mute:
             self.answer()
 
+    def flush(self) -> None:
+        """It has everything already."""
+
     def close(self, code: int, reason: str = "") -> None:
         self.close_code = code
         self._changed.set()
