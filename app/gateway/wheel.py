@@ -17,6 +17,8 @@ STEP = 0.05
 """Seconds by which somebody is called late at most, while the loop is not."""
 GRAIN = 0.001
 """Seconds by which a timer of the loop may come early, as uvloop's do: they know whole milliseconds."""
+AT_ONCE = 10
+"""How many are called before the loop has a turn: a crowd that came together is due together."""
 
 
 class Timed(Protocol):
@@ -67,12 +69,18 @@ class Wheel:
         self._timer = None
         self._turns_at = -inf  # whatever is set meanwhile is seen to at the end
         now = self._loop.time() / STEP
-        due = []
+        left = AT_ONCE
         while self._ahead and self._ahead[0] <= now:
-            due.append(self._slots.pop(heappop(self._ahead)))
-        for waiting in due:
-            for who in waiting:
-                self._call(who)
+            slot = heappop(self._ahead)
+            waiting = self._slots[slot]
+            while waiting and left:
+                left -= 1
+                self._call(waiting.pop())
+            if waiting:
+                heappush(self._ahead, slot)
+                self._loop.call_soon(self._turn)
+                return
+            del self._slots[slot]
         self._turns_at = inf
         if self._ahead:
             self._turn_at(self._ahead[0])

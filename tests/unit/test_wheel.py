@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from app.gateway.wheel import STEP, Wheel
+from app.gateway.wheel import AT_ONCE, STEP, Wheel
 
 PATIENCE = 10.0
 
@@ -86,16 +86,37 @@ async def test_ones_fault_does_not_reach_the_others() -> None:
     assert not beside.abandoned
 
 
-async def test_who_leaves_while_others_of_its_moment_are_called_may_still_be_called() -> None:
-    """But nothing breaks: whoever has ended does nothing then."""
+async def test_who_takes_it_back_while_others_of_its_moment_are_called_is_not_called() -> None:
+    """One of them closes the other."""
     loop = asyncio.get_running_loop()
     wheel = Wheel(loop)
     slots: list[int] = []
-    leaves = Someone(lambda: wheel.unset(other, slots[1]))
-    other = Someone(lambda: wheel.unset(leaves, slots[0]))
+    one = Someone(lambda: wheel.unset(other, slots[1]))
+    other = Someone(lambda: wheel.unset(one, slots[0]))
     last = Someone()
     at = loop.time() + STEP
-    slots += [wheel.set(leaves, at), wheel.set(other, at)]
+    slots += [wheel.set(one, at), wheel.set(other, at)]
     wheel.set(last, at + STEP)
     await called(last)
+    assert len(one.times + other.times) == 1
     assert len(last.times) == 1
+
+
+async def test_a_crowd_that_is_due_at_once_makes_way_for_others() -> None:
+    """Whatever else the loop has to do waits for a few of them, and not for all."""
+    loop = asyncio.get_running_loop()
+    wheel = Wheel(loop)
+    before_other_work: list[int] = []
+
+    def work_comes() -> None:
+        loop.call_soon(lambda: before_other_work.append(sum(len(one.times) for one in crowd)))
+
+    crowd = [Someone(work_comes) for _ in range(10 * AT_ONCE)]
+    at = loop.time() + STEP
+    for one in crowd:
+        wheel.set(one, at)
+    await called(*crowd)
+    await asyncio.sleep(0)
+
+    assert before_other_work[0] == AT_ONCE
+    assert [len(one.times) for one in crowd] == [1] * len(crowd)
