@@ -36,7 +36,7 @@ def run(server: Postgres, system: System, scale: Scale) -> Figures:
 MEASURE = Measure(
     "latency",
     "Insert begun to frame received, 300 rows/s, 200 users",
-    ("floor", "naive", "ours", "mosquitto", "nats", "socketio"),
+    ("floor", "naive", "least", "ours", "mosquitto", "nats", "socketio"),
     run,
     (
         Row(
@@ -47,5 +47,6 @@ MEASURE = Measure(
             1.3,
         ),
         Row("p99 of the same", "ours.p99 ms", "floor.p99 ms", 1.5, 1.2),
+        Row("p99 against the least that reads after a bell", "ours.p99 ms", "least.p99 ms"),
     ),
 )

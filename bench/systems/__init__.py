@@ -2,6 +2,7 @@
 
 from bench.systems.base import Running, System
 from bench.systems.database import FLOOR, HOST_ONLY, OUTBOX_ONLY
+from bench.systems.least import Least
 from bench.systems.mosquitto import Mosquitto
 from bench.systems.naive import Naive
 from bench.systems.nats import Nats
@@ -13,6 +14,7 @@ SYSTEMS: tuple[System, ...] = (
     FLOOR,
     OUTBOX_ONLY,
     Naive(),
+    Least(),
     Ours(),
     Mosquitto(),
     Nats(),
