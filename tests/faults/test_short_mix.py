@@ -13,7 +13,7 @@ from tests.faults.network_faults import NETWORK_FAULTS
 from tests.faults.process_faults import Deployed, Killed, Terminated
 from tests.support.postgres import create_database
 
-SECONDS = 6.0
+SECONDS = 40.0
 FAULTS = (
     *(Killed, Terminated, Deployed),
     *(BackendKilled, PostmasterKilled, BackendsTerminated),
