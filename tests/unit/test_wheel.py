@@ -116,7 +116,6 @@ async def test_a_crowd_that_is_due_at_once_makes_way_for_others() -> None:
     for one in crowd:
         wheel.set(one, at)
     await called(*crowd)
-    await asyncio.sleep(0)
 
     assert before_other_work[0] == AT_ONCE
     assert [len(one.times) for one in crowd] == [1] * len(crowd)

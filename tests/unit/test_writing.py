@@ -23,13 +23,20 @@ PING = b"\x89\x04"
 
 
 class Wire:
-    """A transport that takes everything."""
+    """A transport that takes everything, or nothing once it is broken."""
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
+        self.is_broken = self.aborted = False
 
     def write(self, data: bytes) -> None:
+        if self.is_broken:
+            raise OSError("no")
         self.writes.append(data)
+
+    def abort(self) -> None:
+        self.aborted = True
+        raise OSError("nor that")
 
     def is_closing(self) -> bool:
         return False
@@ -84,10 +91,8 @@ async def test_a_row_and_its_ping_are_one_write_made_before_the_tail_goes_on(hub
 async def test_what_was_written_is_not_written_again(hub: Hub, wire: Wire) -> None:
     """Also when there is nothing else to write."""
     hub.route("anna", [Message(1, XID, b"one", 0)], NEXT)
-    await asyncio.sleep(0)
 
     hub.everyone()[0].read_again()
-    await asyncio.sleep(0)
 
     assert len(wire.writes) == 1
 
@@ -100,3 +105,17 @@ async def test_a_client_is_told_of_the_end_at_once(hub: Hub, wire: Wire) -> None
     connection.leave(1200)
 
     assert wire.writes == [b'\x81\x24{"type":"reconnect","after_ms":1200}']
+
+
+async def test_one_that_cannot_be_written_to_is_dropped_and_whoever_goes_through_all_goes_on(
+    hub: Hub, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The tail routes to many connections, and a stopping process takes leave of all."""
+    connection = hub.everyone()[0]
+    connection._greeting.is_said = True
+    wire.is_broken = True
+
+    connection.leave(1200)
+
+    assert wire.aborted
+    assert "a connection could not be written to" in caplog.text

@@ -6,8 +6,10 @@ queue, no parser, no timer.
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Iterator, MutableSet
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
@@ -31,6 +33,8 @@ from .inbound import (
     Violation,
     lone_frame,
 )
+
+log = logging.getLogger(__name__)
 
 _TEXT_FRAME: Final = b"\x81"
 _SHORT: Final = 126
@@ -136,8 +140,15 @@ class LiveSocket(asyncio.Protocol):
     def flush(self) -> None:
         """Write what has been collected: a burst costs one system call, not one per message."""
         outgoing, self._outgoing = self._outgoing, None
-        if outgoing is not None and not self._transport.is_closing():
+        if outgoing is None or self._transport.is_closing():
+            return
+        try:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+        except Exception:
+            # Many connections are written to in a row; one's fault must not reach the others.
+            log.exception("a connection could not be written to")
+            with suppress(Exception):
+                self.abort()
 
     def close(self, code: int, reason: str = "") -> None:
         """Send a close frame and drop the connection when the echo came or its time is over.
