@@ -69,6 +69,18 @@ class System(Protocol):
         """Start it on a new database; it is gone afterwards."""
 
 
+class OfThisProject:
+    """The part of a `System` that needs nothing to be looked for, and no program that others do not name."""
+
+    def missing(self) -> str | None:
+        """It is always there."""
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """Nothing of its own."""
+        return {}
+
+
 @contextmanager
 def dropped_afterwards(server: Postgres, dsn: str) -> Iterator[None]:
     """Drop the database at the end, and wait for the disk before the next begins."""

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.postgres import Postgres, query
-from bench.systems.base import Running, dropped_afterwards
+from bench.systems.base import OfThisProject, Running, dropped_afterwards
 
 HOST_TABLES = ("moods", "chat_messages", "journal_entries")
 
 
 @dataclass
-class Database:
+class Database(OfThisProject):
     """A system of which only the database runs, changed by `prepare`, which gets its DSN."""
 
     name: str
@@ -20,14 +20,6 @@ class Database:
     prepare: Callable[[str], None] = lambda _: None
     dialect: str | None = None
     """How its clients listen, where there is anything to hear."""
-
-    def missing(self) -> str | None:
-        """It is always there."""
-        return None
-
-    def versions(self) -> dict[str, str]:
-        """Nothing of its own."""
-        return {}
 
     @contextmanager
     def running(self, server: Postgres) -> Iterator[Running]:

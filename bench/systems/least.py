@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bench.postgres import Postgres
-from bench.systems.base import Running, dropped_afterwards
+from bench.systems.base import OfThisProject, Running, dropped_afterwards
 from bench.systems.ours import FLAGS
 from bench.systems.served import served
 
 
-class Least:
+class Least(OfThisProject):
     """Our trigger, one read, one send."""
 
     name = "least"
@@ -18,14 +18,6 @@ class Least:
         "What is written while a client is away is kept and never sent; what commits late is passed over;"
         " nothing is confirmed or marked. It says what a bell that is no data costs at least."
     )
-
-    def missing(self) -> str | None:
-        """It is always there."""
-        return None
-
-    def versions(self) -> dict[str, str]:
-        """Nothing that others do not have."""
-        return {}
 
     @contextmanager
     def running(self, server: Postgres) -> Iterator[Running]:

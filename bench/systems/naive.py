@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from importlib.metadata import version
 
 from bench.postgres import Postgres
-from bench.systems.base import Running, dropped_afterwards
+from bench.systems.base import OfThisProject, Running, dropped_afterwards
 from bench.systems.naive_server import SCHEMA
 from bench.systems.ours import FLAGS
 from bench.systems.served import served
 
 
-class Naive:
+class Naive(OfThisProject):
     """One LISTEN whose payloads go to sets of WebSockets."""
 
     name = "naive"
@@ -20,10 +20,6 @@ class Naive:
         "At most once: what is written while a client is away, or while the server is, is gone. Every write"
         " takes PostgreSQL's one lock on notifications until its commit is durable."
     )
-
-    def missing(self) -> str | None:
-        """It is always there."""
-        return None
 
     def versions(self) -> dict[str, str]:
         """Of what it is built with."""

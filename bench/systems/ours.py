@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from importlib.metadata import version
 
 from bench.postgres import Postgres
-from bench.systems.base import Running, dropped_afterwards
+from bench.systems.base import OfThisProject, Running, dropped_afterwards
 from bench.systems.served import served
 
 FLAGS: tuple[str, ...] = ()
 """What the README recommends for uvicorn's command line."""
 
 
-class Ours:
+class Ours(OfThisProject):
     """Stored, delivered, confirmed, marked."""
 
     name = "ours"
@@ -21,10 +21,6 @@ class Ours:
         "At least once, in order per user: stored with the host's row in one transaction, kept until the"
         " client has confirmed it, replayed to who was away, marked as delivered."
     )
-
-    def missing(self) -> str | None:
-        """It is always there."""
-        return None
 
     def versions(self) -> dict[str, str]:
         """Of itself."""
