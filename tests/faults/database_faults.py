@@ -20,6 +20,9 @@ BACKENDS = """
 SELECT pid FROM pg_stat_activity
 WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND datname = current_database()"""
 
+ENOUGH = 20
+"""How many messages that clients have an asynchronous standby is to lack when it is promoted."""
+
 
 class PostmasterKilled(DatabaseFault):
     """SIGKILL of the postmaster; its backends find out by themselves. Then a start with crash recovery."""
@@ -142,10 +145,10 @@ class Failover(DatabaseFault):
         """Keep from the standby what is committed meanwhile; nobody may where commits wait for it."""
 
 
-def _has_been_read(history: History, since: float) -> bool:
-    """Whether somebody has a row that was committed since then."""
+def _read_since(history: History, since: float) -> int:
+    """How many messages that were committed since then somebody has."""
     young = {(row.user, row.key) for row in history.rows if since < row.transaction.committed < INFINITY}
-    return any((copy.whose, copy.key) in young for reader in history.readers for copy in reader.copies)
+    return len({(copy.whose, copy.key) for reader in history.readers for copy in reader.copies} & young)
 
 
 class LossyFailover(Failover):
@@ -154,12 +157,12 @@ class LossyFailover(Failover):
     name = "failover to an asynchronous standby"
 
     async def hold_up(self, standby: Cluster, world: World) -> None:
-        """Let it lose touch with the primary until a client has got what was committed there without it."""
+        """Let it lose touch with the primary until clients have what was committed there without it."""
         for command in ("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"):
             await asyncio.to_thread(standby.tool, "psql", "-XAtqc", command)
         cut = time.monotonic()
         async with asyncio.timeout(300):
-            while not _has_been_read(world.history, cut):  # noqa: ASYNC110 - a record of what was, which tells nobody
+            while _read_since(world.history, cut) < ENOUGH:  # noqa: ASYNC110 - a record of what was, which tells nobody
                 await asyncio.sleep(0.1)
 
 
