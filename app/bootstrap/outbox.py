@@ -36,10 +36,11 @@ def receipts(settings: Settings, database: Database) -> Receipts:
         interval=settings.receipts_interval,
         batch=settings.receipts_batch,
         persistence=Persistence(first_pause=settings.nack_pause),
+        overlap=settings.overlap,
     )
 
 
-def tail(settings: Settings, database: Database, outlet: FanOut, pace: Pace) -> Tail:
+def tail(settings: Settings, database: Database, outlet: FanOut, pace: Pace, receipts: Receipts) -> Tail:
     """The one reader of this process; the busier it is, the slower the pace of the sessions."""
 
     def set_pace(busy: bool) -> None:  # noqa: FBT001 - a callback with one value
@@ -59,6 +60,7 @@ def tail(settings: Settings, database: Database, outlet: FanOut, pace: Pace) -> 
         overlap=_overlap(settings),
         recent=Recent(REMEMBERED_ROWS),
         on_busy=set_pace,
+        on_restart=receipts.database_restarted,
         burst=pace.burst,
     )
 

@@ -78,7 +78,7 @@ class Service:
         self.callers = authentication.callers(settings, self.database, self._keys, tickets)
         self.offices = Offices(tickets, self.callers, settings.environment is Environment.PRODUCTION)
         pace = Pace(outbox.CONFIRM_AFTER)
-        self.tail = outbox.tail(settings, self.database, FanOut(self.hub, self.waiters), pace)
+        self.tail = outbox.tail(settings, self.database, FanOut(self.hub, self.waiters), pace, self.receipts)
         self.listener = outbox.listener(settings, url, self.tail.wake)
         self.scheduler = self._scheduler()
         archive = outbox.archive(settings, self.database, self.receipts, self.tail)

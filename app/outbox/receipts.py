@@ -30,7 +30,10 @@ V = TypeVar("V")
 
 
 class Receipts:
-    """Collects confirmations; `interval` is the seconds, `batch` the rows, after which they are written."""
+    """Collects confirmations; `interval` is the seconds, `batch` the rows, after which they are written.
+
+    `overlap`: of how many seconds before a restart of the database something can be lost with it.
+    """
 
     KEPT = 1_000_000
     """How many unwritten receipts are kept, about 300 bytes each."""
@@ -43,6 +46,7 @@ class Receipts:
         batch: int = 500,
         retry: float = 0.5,
         persistence: Persistence | None = None,
+        overlap: float = 300.0,
     ) -> None:
         self._database = database
         self._interval = interval
@@ -51,7 +55,7 @@ class Receipts:
         self._events = Unwritten()
         self._sync_rows = Unwritten()
         self._positions: dict[DeviceKey, Position] = {}
-        self._trials = Trials(persistence or Persistence())
+        self._trials = Trials(persistence or Persistence(), kept_for=overlap)
         self._something = asyncio.Event()
         self._enough = asyncio.Event()
         self.written = 0
@@ -118,6 +122,11 @@ class Receipts:
     def left_unacked(self, row: RowKey, user_id: str, device_id: int | None) -> None:
         """Note that a connection ended with this row as the oldest that it had not acknowledged."""
         self._trials.left_unacked(row, user_id, device_id)
+        self._collected()
+
+    def database_restarted(self) -> None:
+        """See to it that what the database lost with its life before is reported again."""
+        self._trials.doubt()
         self._collected()
 
     def _collected(self) -> None:

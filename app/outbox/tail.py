@@ -81,6 +81,7 @@ class Tail:
         overlap: timedelta,
         recent: Recent,
         on_busy: Callable[[bool], None],
+        on_restart: Callable[[], None],
         burst: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._database = database
@@ -91,6 +92,7 @@ class Tail:
         self._overlap = overlap
         self._recent = recent
         self._on_busy = on_busy
+        self._on_restart = on_restart
         self._burst = burst
         self._wake = asyncio.Event()
         self._position: Position | None = None
@@ -220,6 +222,7 @@ class Tail:
                 await self._end_lease(connection)
             since = position.taken_at - self._overlap
             log.warning("the database restarted; reading again what was written since %s", since.isoformat())
+            self._on_restart()
             walk = Walk(lend, Unseen(position.seen, since=since), None, self._page)
             found = await walk.first()
             self._routed_before = self._recent.since(microseconds(since))

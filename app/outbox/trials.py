@@ -1,9 +1,13 @@
 """What readers refused, left unacknowledged, or processed at last: reports of it, each of which counts once.
 
 A report is the same, under the same number, until its COMMIT is answered. Refusals are committed as durably
-as the host's rows: positions pass over them, also those that are written after a crash.
+as the host's rows: positions pass over them, also those that are written after a crash. Where the host's rows
+can be lost, as with an asynchronous standby, refusals can too, while whoever heard them lives on: so the last
+minutes' reports are kept, and those that the database no longer has are made again.
 """
 
+import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
@@ -13,6 +17,9 @@ import asyncpg
 from app.core.messages import RowKey
 from app.store import redeliveries, reports
 from app.store.redeliveries import LONGEST_DETAIL, Key, Persistence, Tried
+
+KEPT = 10_000
+"""Of how many rows answered reports are kept at most, about half a kilobyte each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +38,21 @@ class _Report:
 
 
 class Trials:
-    """Collects the trials of one process."""
+    """Collects the trials of one process; for `kept_for` seconds a restart may take what was reported."""
 
-    def __init__(self, persistence: Persistence) -> None:
+    def __init__(self, persistence: Persistence, *, kept_for: float) -> None:
         self._persistence = persistence
+        self._kept_for = kept_for
         self._reporter = uuid4()
-        self._unanswered: _Report | None = None
+        self._answered: deque[tuple[float, _Report]] = deque()
+        self._rows_answered = 0
+        self._are_in_doubt = False
+        self._unanswered: deque[_Report] = deque()
         self._next = _Report(1)
 
     def __len__(self) -> int:
-        return len(self._next.tried) + len(self._next.settled) + len(self._unanswered or ())
+        in_doubt = self._rows_answered if self._are_in_doubt else 0
+        return in_doubt + sum(map(len, self._reports()))
 
     def refused_by(self, device_id: int | None) -> frozenset[RowKey]:
         """Rows that a reader could not process although the table does not say so yet."""
@@ -62,16 +74,47 @@ class Trials:
 
     async def write(self, connection: asyncpg.Connection) -> int:
         """Write what was noted, and return of how many rows; all stays noted when the driver raises."""
-        written = 0
-        if self._unanswered is not None:
-            written += await self._write(connection, self._unanswered)
+        if not len(self):
+            return 0
+        # Before each: a later one that counts would hide that those before it are gone.
+        await self._take_back_what_is_lost(connection)
         if self._next:
-            self._unanswered, self._next = self._next, _Report(self._next.number + 1)
-            written += await self._write(connection, self._unanswered)
+            self._unanswered.append(self._next)
+            self._next = _Report(self._next.number + 1)
+        written = 0
+        while self._unanswered:
+            report = self._unanswered[0]
+            await self._write(connection, report)
+            self._unanswered.popleft()
+            self._keep(report)
+            written += len(report)
         return written
 
+    def doubt(self) -> None:
+        """Look with the next batch whether the database has the reports of the last minutes still."""
+        self._forget_old()
+        self._are_in_doubt = bool(self._answered)
+
+    async def _take_back_what_is_lost(self, connection: asyncpg.Connection) -> None:
+        counted = await reports.last_counted(connection, self._reporter)
+        self._are_in_doubt = False
+        while self._answered and self._answered[-1][1].number > counted:
+            _, report = self._answered.pop()
+            self._rows_answered -= len(report)
+            self._unanswered.appendleft(report)
+
     def _reports(self) -> tuple[_Report, ...]:
-        return (self._next,) if self._unanswered is None else (self._unanswered, self._next)
+        return (*self._unanswered, self._next)
+
+    def _keep(self, report: _Report) -> None:
+        self._answered.append((time.monotonic(), report))
+        self._rows_answered += len(report)
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        until = time.monotonic() - self._kept_for
+        while self._answered and (self._answered[0][0] < until or self._rows_answered > KEPT):
+            self._rows_answered -= len(self._answered.popleft()[1])
 
     def _try_again(self, tried: Tried) -> None:
         key = tried.row, tried.device_id
@@ -85,14 +128,12 @@ class Trials:
             )
         self._next.tried[key] = tried
 
-    async def _write(self, connection: asyncpg.Connection, report: _Report) -> int:
+    async def _write(self, connection: asyncpg.Connection, report: _Report) -> None:
         async with connection.transaction():
             if not report.tried:
                 await connection.execute("SET LOCAL synchronous_commit = off")
             if await reports.is_new(connection, self._reporter, report.number):
                 await self._count(connection, report)
-        self._unanswered = None
-        return len(report)
 
     async def _count(self, connection: asyncpg.Connection, report: _Report) -> None:
         present = await redeliveries.present(

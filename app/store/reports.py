@@ -26,6 +26,14 @@ async def is_new(connection: asyncpg.Connection, reporter: UUID, number: int) ->
     return new
 
 
+async def last_counted(connection: asyncpg.Connection, reporter: UUID) -> int:
+    """Tell the number of the last report that has counted, 0 where none has."""
+    number: int | None = await connection.fetchval(
+        "SELECT report FROM realtime_reporters WHERE id = $1", reporter
+    )
+    return number or 0
+
+
 async def forget_silent(connection: asyncpg.Connection, silent_for: float) -> None:
     """Remove reporters that have reported nothing for so many seconds."""
     await connection.execute(

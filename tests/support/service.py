@@ -241,6 +241,13 @@ class Rig:
         self.wheel = Wheel(asyncio.get_running_loop())
         self.load = Load(busy_above=knobs.busy_above, busy_below=knobs.busy_below)
         overlap = timedelta(seconds=knobs.overlap)
+        self.receipts = Receipts(
+            self.pool,
+            interval=knobs.receipts_interval,
+            batch=knobs.receipts_batch,
+            retry=0.05,
+            overlap=knobs.overlap,
+        )
         self.tail = Tail(
             tail_pool or self.pool,
             self.outlet,
@@ -250,6 +257,7 @@ class Rig:
             overlap=overlap,
             recent=Recent(knobs.remembered),
             on_busy=lambda _: None,
+            on_restart=self.receipts.database_restarted,
             burst=self.pace.burst,
         )
         self.wakes = 0
@@ -259,9 +267,6 @@ class Rig:
             echo_interval=knobs.echo_interval,
             echo_timeout=knobs.echo_timeout,
             retry_at_most=0.5,
-        )
-        self.receipts = Receipts(
-            self.pool, interval=knobs.receipts_interval, batch=knobs.receipts_batch, retry=0.05
         )
         self.registry = Registry(self.pool, self.receipts.take_over)
         turns = asyncio.Semaphore(8)

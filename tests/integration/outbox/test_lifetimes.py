@@ -257,6 +257,37 @@ async def test_a_row_with_the_id_of_one_that_a_crash_took_is_another_row(
     assert await event_ids(host, "delivered") == [lost]
 
 
+@pytest.mark.parametrize("takes_it", [True, False])
+async def test_a_refusal_that_a_crash_took_is_told_again_and_counts_once(
+    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig, takes_it: bool
+) -> None:
+    """The row is there and its reader has passed over it, so nothing else would ever send it again."""
+    cluster = private_cluster(options=QUIET | {"synchronous_commit": "off" if takes_it else "on"})
+    database = await new_database(cluster)
+    rig, host = await with_a_device(database, start_rig)
+    client = rig.connect("u", device=await rig.registry.connect("u", "token"), mute=True, acks=True)
+    await until(lambda: client.is_settled)
+    await log_mood(host, "u", 1)
+    await rig.caught_up()
+    await host.execute("CHECKPOINT")
+    client.refuse(1)
+    await rig.recorded()
+    host = await database.connect()
+    assert await refusals(host) == [1]
+
+    await asyncio.to_thread(cluster.kill)
+    await asyncio.to_thread(cluster.start)
+    await rig.caught_up()
+    await rig.recorded()
+
+    assert await refusals(await database.connect()) == [1]
+
+
+async def refusals(host: asyncpg.Connection) -> list[int]:
+    """How often each row was refused."""
+    return [row[0] for row in await host.fetch("SELECT nacks FROM realtime_redeliveries")]
+
+
 async def kill_a_backend(cluster: Cluster, database: Database) -> None:
     """SIGKILL to one backend: the server ends all of them and recovers by itself."""
     victim = await database.connect()
