@@ -689,6 +689,7 @@ async def test_a_dump_restored_elsewhere_is_delivered_from_there(
     assert returned.ids == sorted(set(returned.ids))
     await log_mood(there, "u", 4)
     await moved.settled()
+    await moved.recorded()
     assert scores_of(returned)[-1] == 4
 
     # The same without the ancestor on record: told so, and only what nobody got.
