@@ -38,7 +38,7 @@ class _Report:
 
 
 class Trials:
-    """Collects the trials of one process; for `kept_for` seconds a restart may take what was reported."""
+    """Collects the trials of one process; a restart may take what its last `kept_for` seconds reported."""
 
     def __init__(self, persistence: Persistence, *, kept_for: float) -> None:
         self._persistence = persistence
@@ -91,8 +91,7 @@ class Trials:
         return written
 
     def doubt(self) -> None:
-        """Look with the next batch whether the database has the reports of the last minutes still."""
-        self._forget_old()
+        """Look with the next batch whether the database, however long it was away, has the last reports."""
         self._are_in_doubt = bool(self._answered)
 
     async def _take_back_what_is_lost(self, connection: asyncpg.Connection) -> None:
@@ -109,9 +108,6 @@ class Trials:
     def _keep(self, report: _Report) -> None:
         self._answered.append((time.monotonic(), report))
         self._rows_answered += len(report)
-        self._forget_old()
-
-    def _forget_old(self) -> None:
         until = time.monotonic() - self._kept_for
         while self._answered and (self._answered[0][0] < until or self._rows_answered > KEPT):
             self._rows_answered -= len(self._answered.popleft()[1])

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -99,9 +101,11 @@ class Host:
         assert not set(scores).difference(self.kept, self.unsure), "a row that never was"
 
 
-async def with_a_device(database: Database, start_rig: StartRig) -> tuple[Rig, asyncpg.Connection]:
+async def with_a_device(
+    database: Database, start_rig: StartRig, **knobs: Any
+) -> tuple[Rig, asyncpg.Connection]:
     """A service, the host's connection, and a device that "u" has registered, by its token "token"."""
-    rig = await start_rig(database.url, timing=FAST)
+    rig = await start_rig(database.url, timing=FAST, **knobs)
     host = await database.connect()
     await add_user(host, "u")
     await rig.registry.register("u", "token", "ios", None)
@@ -258,13 +262,21 @@ async def test_a_row_with_the_id_of_one_that_a_crash_took_is_another_row(
 
 
 @pytest.mark.parametrize("takes_it", [True, False])
+@pytest.mark.parametrize("down_for", [0.0, 2.0])
 async def test_a_refusal_that_a_crash_took_is_told_again_and_counts_once(
-    private_cluster: NewCluster, new_database: NewDatabase, start_rig: StartRig, takes_it: bool
+    private_cluster: NewCluster,
+    new_database: NewDatabase,
+    start_rig: StartRig,
+    takes_it: bool,
+    down_for: float,
 ) -> None:
-    """The row is there and its reader has passed over it, so nothing else would ever send it again."""
+    """The row is there and its reader has passed over it, so nothing else would ever send it again.
+
+    Also where the database was away for longer than the overlap.
+    """
     cluster = private_cluster(options=QUIET | {"synchronous_commit": "off" if takes_it else "on"})
     database = await new_database(cluster)
-    rig, host = await with_a_device(database, start_rig)
+    rig, host = await with_a_device(database, start_rig, overlap=1.0)
     client = rig.connect("u", device=await rig.registry.connect("u", "token"), mute=True, acks=True)
     await until(lambda: client.is_settled)
     await log_mood(host, "u", 1)
@@ -276,6 +288,8 @@ async def test_a_refusal_that_a_crash_took_is_told_again_and_counts_once(
     assert await refusals(host) == [1]
 
     await asyncio.to_thread(cluster.kill)
+    back_at = time.monotonic() + down_for
+    await until(lambda: time.monotonic() >= back_at)
     await asyncio.to_thread(cluster.start)
     await rig.caught_up()
     await rig.recorded()
