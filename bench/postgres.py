@@ -20,7 +20,7 @@ SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "max_connections": "
 
 
 class Postgres:
-    """One server; every measurement gets a fresh database, copied from a template."""
+    """One server; a measurement gets a fresh database, copied from a template, or one that is kept."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster

@@ -39,6 +39,6 @@ MEASURE = Measure(
             "ours.ms",
             "host_only.ms",
         ),
-        Row("WAL of the same", "ours.WAL bytes", "host_only.WAL bytes"),
+        Row("WAL of that insert, against no trigger", "ours.WAL bytes", "host_only.WAL bytes"),
     ),
 )

@@ -15,6 +15,7 @@ DOCUMENTS = [
     PROTOCOL,
     ROOT / "docs" / "security.md",
     ROOT / "docs" / "benchmarks.md",
+    ROOT / "docs" / "reliability.md",
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
     ROOT / "CHANGELOG.md",
 ]

@@ -1,6 +1,6 @@
 """Compare what was committed with what was processed; pure, and blind to how either came about.
 
-Each rule is a function from a history to findings; DESIGN's promises are named by their numbers.
+Each rule is a function from a history to findings; promises are named by their numbers in docs/reliability.md.
 """
 
 from collections import Counter, defaultdict

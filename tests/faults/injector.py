@@ -67,7 +67,7 @@ class DatabaseFault(Fault):
 
 
 class Injector:
-    """Two hands that break things at random; each waits a little between two faults."""
+    """Hands that break things at random; each waits a little between two faults."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """The long run: `python -m tests.faults.run --minutes 30 --seed 1`; chapter after chapter, each on new ground.
 
-A seed gives the same grounds, load and faults again, though not to the millisecond.
+A seed gives the same grounds, load and faults again, though not to the millisecond; `--first 4` begins with the fourth
+chapter of a run.
 
 Prints the seed, what was done, and what was found; ends with 1 when anything was.
 """
@@ -27,13 +28,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--chapter", type=float, default=CHAPTER, help="seconds of faults in each chapter")
     parser.add_argument("--save", type=Path, help="a folder for the histories of chapters with findings")
-    parser.add_argument("--only", help="play chapters of this kind only")
+    parser.add_argument("--only", choices=[name for name, _ in sceneries()], help="chapters of one kind")
+    parser.add_argument("--first", type=int, default=1, help="the chapter to begin with")
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
     grounds = [one for one in sceneries() if asked.only in (None, one[0])]
     servers, until = Servers(), time.monotonic() + asked.minutes * 60
-    found, counts, number = 0, Counter[str](), 0
+    found, counts, number = 0, Counter[str](), asked.first - 1
     try:
         while time.monotonic() < until:
             name, scenery = grounds[number % len(grounds)]
@@ -48,7 +50,7 @@ def main() -> int:
             counts += report.faults
     finally:
         servers.close()
-    print(f"seed {seed}: {number} chapters, {counts.total()} faults, {found} findings")
+    print(f"seed {seed}: {number - asked.first + 1} chapters, {counts.total()} faults, {found} findings")
     for name, times in sorted(counts.items()):
         print(f"  {times:4} x {name}")
     return 1 if found else 0

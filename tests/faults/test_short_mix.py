@@ -26,7 +26,7 @@ FAULTS = (
 @pytest.mark.one_major
 @pytest.mark.timeout(420)
 async def test_a_short_mix_of_faults_breaks_no_promise(private_cluster: NewCluster) -> None:
-    """Processes, the database, the network and clients, two things at a time; the seed is printed."""
+    """Processes, the database, the network and clients, three things at a time; the seed is printed."""
     seed = random.SystemRandom().randrange(1_000_000)
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
     database = await create_database(private_cluster(options={"max_connections": "60"}))

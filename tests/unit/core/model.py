@@ -84,7 +84,7 @@ class Table:
         return Horizon(self.snapshot(), self.clock, self.incarnation)
 
     def unseen(self, position: Position, reading: Snapshot) -> list[Row]:
-        """The rows of DESIGN section 4: what `reading` has and `position` has not."""
+        """What `reading` has and `position` has not."""
         same = position.incarnation == self.incarnation
         since = position.taken_at - OVERLAP
         return [
