@@ -54,16 +54,16 @@ Key = tuple[RowKey, int | None]
 _RECORD = """
 INSERT INTO realtime_redeliveries AS r
     (event_id, user_id, device_id, attempts, nacks, detail, next_attempt_at)
-SELECT event_id, user_id, device_id, attempts, nacks, detail,
+SELECT event_id, user_id, device_id, least(attempts, 32767), least(nacks, 32767), detail,
        CASE WHEN nacks > 0 THEN clock_timestamp() + make_interval(secs => $7 * (0.75 + random() / 2)) END
-FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::smallint[], $5::smallint[], $6::text[])
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::int[], $5::int[], $6::text[])
     AS t(event_id, user_id, device_id, attempts, nacks, detail)
 ON CONFLICT ON CONSTRAINT realtime_redeliveries_event_device DO UPDATE
-SET attempts = least(r.attempts + excluded.attempts, 32767),
-    nacks = least(r.nacks + excluded.nacks, 32767),
+SET attempts = least(r.attempts::int + excluded.attempts, 32767),
+    nacks = least(r.nacks::int + excluded.nacks, 32767),
     detail = coalesce(excluded.detail, r.detail),
     next_attempt_at = CASE WHEN excluded.nacks = 0 THEN r.next_attempt_at
-        ELSE clock_timestamp() + make_interval(secs => $7 * power(2, r.nacks) * (0.75 + random() / 2)) END"""
+        ELSE clock_timestamp() + make_interval(secs => $7 * power(2, least(r.nacks, 30)) * (0.75 + random() / 2)) END"""
 
 _GIVE_UP = """
 WITH dead AS (
@@ -74,7 +74,7 @@ WITH dead AS (
 ), letters AS (
     INSERT INTO realtime_dead_letters (event_id, user_id, device_id, reason, detail, attempts)
     SELECT event_id, user_id, device_id, CASE WHEN nacks >= $2 THEN 'nacked' ELSE 'unacked' END, detail,
-           attempts + nacks
+           attempts::int + nacks
     FROM dead ON CONFLICT DO NOTHING
 ), mine AS MATERIALIZED (
     SELECT id FROM realtime_events

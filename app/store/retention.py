@@ -174,7 +174,7 @@ PURGE_REDELIVERIES = Sweep(
         wanted=f"(r.first_at < {_BEFORE})",
         change=_delete(
             "realtime_redeliveries",
-            "r.event_id, r.user_id, r.device_id, r.attempts + r.nacks AS attempts, r.detail,"
+            "r.event_id, r.user_id, r.device_id, r.attempts::int + r.nacks AS attempts, r.detail,"
             " r.next_attempt_at",
         ),
         then={

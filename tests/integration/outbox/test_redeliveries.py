@@ -91,6 +91,24 @@ async def test_a_row_is_claimed_for_its_reader_only(database: Database) -> None:
 
 
 @pytest.mark.every_major
+async def test_however_often_a_row_was_in_the_way_it_is_counted_and_given_up(host: asyncpg.Connection) -> None:
+    """A count that cannot be written would keep every receipt of the process from being written."""
+    user = await add_user(host)
+    await log_moods(host, [user], 1)
+    event = await host.fetchval("SELECT id FROM realtime_events")
+    patient = Persistence(nacks=32_767)
+
+    for often in (20_000, 20_000, 40_000):
+        tried = [Tried((event, 0), user, None, attempts=often, nacks=10_000)]
+        await redeliveries.record(host, tried, patient)
+    kept = await host.fetchrow("SELECT attempts, nacks FROM realtime_redeliveries")
+    await redeliveries.record(host, tried, Persistence())
+
+    assert tuple(kept) == (32_767, 30_000)
+    assert await host.fetchval("SELECT attempts FROM realtime_dead_letters") == 2 * 32_767
+
+
+@pytest.mark.every_major
 async def test_no_reader_has_the_others_wait_nor_very_much_sent_at_once(database: Database) -> None:
     """One has refused many large rows: it gets some of them, and others get theirs beside it."""
     host = await database.connect()
