@@ -1,7 +1,7 @@
 """Every knob of the service, read once from the environment.
 
-Only `bootstrap`, alembic's environment and the demo read settings; every other part is handed plain
-values by its constructor. Durations are seconds, sizes are bytes unless the name says otherwise.
+`app/main.py` and alembic's environment make them, and only `bootstrap` reads them; every other part is handed
+plain values by its constructor. Durations are seconds, sizes are bytes unless the name says otherwise.
 """
 
 from enum import StrEnum
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
 
     environment: Environment = Environment.DEVELOPMENT
     allowed_origins: str | None = None
-    """Web pages that may connect, as `https://app.example,https://www.example`; `*`: all."""
+    """Web pages that may connect, as `https://app.example,https://www.example`; `*`: all, without a key."""
     forwarded_allow_ips: str = "127.0.0.1,::1"
     """Proxies whose X-Forwarded-For is believed: addresses and networks; `*`: everybody's.
 
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     """Before a refused message is sent again for the first time; doubles with each refusal."""
     handshake_timeout: Seconds = 10.0
     half_open_per_process: PositiveInt = 1000
-    """Connections that have not completed a request; one more, and the oldest of them is dropped."""
+    """Connections that have not completed a request; beyond it the late are dropped, the oldest first."""
     drain_window: Seconds = 8.0
     attempts_per_address: PositiveInt = 300
     """Attempts to connect, and refused requests, per minute from one public address (IPv6: one /64)."""

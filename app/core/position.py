@@ -139,7 +139,7 @@ class Pass(NamedTuple):
 
 
 class Lost(StrEnum):
-    """Why a position cannot be resumed exactly (P6: the client is told)."""
+    """Why a position cannot be resumed exactly, which the client is told."""
 
     NEW = "new"
     RETENTION = "retention"

@@ -14,7 +14,7 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 STEP = 0.05
-"""Seconds by which somebody is called late at most, while the loop is not."""
+"""Seconds by which somebody is called late at most, unless the loop is or a crowd is due."""
 GRAIN = 0.001
 """Seconds by which a timer of the loop may come early, as uvloop's do: they know whole milliseconds."""
 AT_ONCE = 10

@@ -108,6 +108,7 @@ class Receipts:
         """Note that rows that were to be sent again have been processed."""
         for row in rows:
             self._trials.settle(row, device_id)
+        if rows:
             self._collected()
 
     def refuse(self, row: RowKey, user_id: str, device_id: int | None, reason: str | None) -> None:

@@ -2,8 +2,9 @@
 
 A report is the same, under the same number, until its COMMIT is answered. Refusals are committed as durably
 as the host's rows: positions pass over them, also those that are written after a crash. Where the host's rows
-can be lost, as with an asynchronous standby, refusals can too, while whoever heard them lives on: so the last
-minutes' reports are kept, and those that the database no longer has are made again.
+can be lost, as with an asynchronous standby, refusals can too, while whoever heard them lives on: so those of
+the last minutes are kept, and reported again where the database no longer has them. What else of a report is
+lost costs a duplicate.
 """
 
 import time
@@ -19,7 +20,9 @@ from app.store import redeliveries, reports
 from app.store.redeliveries import LONGEST_DETAIL, Key, Persistence, Tried
 
 KEPT = 10_000
-"""Of how many rows answered reports are kept at most, about half a kilobyte each."""
+"""How many refusals are kept at most after they were reported, about half a kilobyte each."""
+LONGEST_OUTAGE = 86_400.0
+"""Seconds after which nothing is reported again: a database forgets reporters who are silent for a month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +48,19 @@ class Trials:
         self._kept_for = kept_for
         self._reporter = uuid4()
         self._answered: deque[tuple[float, _Report]] = deque()
-        self._rows_answered = 0
+        self._refusals_kept = 0
         self._are_in_doubt = False
         self._unanswered: deque[_Report] = deque()
         self._next = _Report(1)
 
     def __len__(self) -> int:
-        in_doubt = self._rows_answered if self._are_in_doubt else 0
-        return in_doubt + sum(map(len, self._reports()))
+        """Of how many rows something is to be written, and one more while it may be of others."""
+        return self._are_in_doubt + sum(map(len, self._reports()))
 
     def refused_by(self, device_id: int | None) -> frozenset[RowKey]:
-        """Rows that a reader could not process although the table does not say so yet."""
-        return frozenset(row for report in self._reports() for row in report.refused_by(device_id))
+        """Rows that a reader could not process although the table does not say so yet, or no longer."""
+        kept = (report for _, report in self._answered)
+        return frozenset(row for report in (*kept, *self._reports()) for row in report.refused_by(device_id))
 
     def settle(self, row: RowKey, device_id: int | None) -> None:
         """Note that a row that was to be sent again has been processed."""
@@ -73,44 +77,47 @@ class Trials:
         self._try_again(Tried(row, user_id, device_id, attempts=1))
 
     async def write(self, connection: asyncpg.Connection) -> int:
-        """Write what was noted, and return of how many rows; all stays noted when the driver raises."""
-        if not len(self):
+        """Write what was noted, and return how much that was; all stays noted when the driver raises."""
+        noted = len(self)
+        if not noted:
             return 0
         # Before each: a later one that counts would hide that those before it are gone.
         await self._take_back_what_is_lost(connection)
         if self._next:
             self._unanswered.append(self._next)
             self._next = _Report(self._next.number + 1)
-        written = 0
         while self._unanswered:
-            report = self._unanswered[0]
-            await self._write(connection, report)
-            self._unanswered.popleft()
-            self._keep(report)
-            written += len(report)
-        return written
+            await self._write(connection, self._unanswered[0])
+            self._keep(self._unanswered.popleft())
+        return noted
 
     def doubt(self) -> None:
-        """Look with the next batch whether the database, however long it was away, has the last reports."""
+        """Look with the next batch whether the database still has the last refusals."""
         self._are_in_doubt = bool(self._answered)
 
     async def _take_back_what_is_lost(self, connection: asyncpg.Connection) -> None:
+        self._forget(LONGEST_OUTAGE)
         counted = await reports.last_counted(connection, self._reporter)
         self._are_in_doubt = False
         while self._answered and self._answered[-1][1].number > counted:
             _, report = self._answered.pop()
-            self._rows_answered -= len(report)
+            self._refusals_kept -= len(report)
             self._unanswered.appendleft(report)
 
     def _reports(self) -> tuple[_Report, ...]:
         return (*self._unanswered, self._next)
 
     def _keep(self, report: _Report) -> None:
-        self._answered.append((time.monotonic(), report))
-        self._rows_answered += len(report)
-        until = time.monotonic() - self._kept_for
-        while self._answered and (self._answered[0][0] < until or self._rows_answered > KEPT):
-            self._rows_answered -= len(self._answered.popleft()[1])
+        refusals = {key: one for key, one in report.tried.items() if one.nacks}
+        if refusals:
+            self._answered.append((time.monotonic(), _Report(report.number, tried=refusals)))
+            self._refusals_kept += len(refusals)
+        self._forget(self._kept_for)
+
+    def _forget(self, after: float) -> None:
+        until = time.monotonic() - after
+        while self._answered and (self._answered[0][0] < until or self._refusals_kept > KEPT):
+            self._refusals_kept -= len(self._answered.popleft()[1])
 
     def _try_again(self, tried: Tried) -> None:
         key = tried.row, tried.device_id

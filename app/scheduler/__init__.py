@@ -1,6 +1,6 @@
-"""What has to happen again and again: redeliver, expire, purge, erase, watch.
+"""What has to happen again and again: redeliver, drain, expire, purge, erase, watch.
 
-    every process       redelivery, heartbeat, devices seen, bells, triggers
+    every process       redeliver, drain, refused, heartbeat, devices seen, bells, triggers
     one at a time       expire, purge, forget devices, erase: each batch under an advisory lock
 
 Concurrency   one task per job while it runs, never two of the same job; `Scheduler` starts and ends them.

@@ -63,7 +63,8 @@ SET attempts = least(r.attempts::int + excluded.attempts, 32767),
     nacks = least(r.nacks::int + excluded.nacks, 32767),
     detail = coalesce(excluded.detail, r.detail),
     next_attempt_at = CASE WHEN excluded.nacks = 0 THEN r.next_attempt_at
-        ELSE clock_timestamp() + make_interval(secs => $7 * power(2, least(r.nacks, 30)) * (0.75 + random() / 2)) END"""
+        ELSE clock_timestamp()
+            + make_interval(secs => $7 * power(2, least(r.nacks, 30)) * (0.75 + random() / 2)) END"""
 
 _GIVE_UP = """
 WITH dead AS (

@@ -24,7 +24,7 @@ class Synced(BaseModel):
     next: str = Field(description="Give it as `position` next time, when the messages are processed.")
     more: bool = Field(description="Whether another call gets more at once.")
     resumed: bool = Field(description="Whether this goes on exactly where the position was.")
-    reason: Lost | None = Field(description="Why not; then every undelivered event comes.")
+    reason: Lost | None = Field(description="Why not; what comes is in the protocol.")
     epoch: str = Field(description="Within one epoch an `id` names one message.")
 
 

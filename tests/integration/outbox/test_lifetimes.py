@@ -297,6 +297,32 @@ async def test_a_refusal_that_a_crash_took_is_told_again_and_counts_once(
     assert await refusals(await database.connect()) == [1]
 
 
+async def test_what_was_refused_counts_as_received_by_no_position_although_the_database_has_lost_that(
+    database: Database, start_rig: StartRig
+) -> None:
+    """Whoever returns before it is reported again has passed over it, and gets it nevertheless."""
+    rig, host = await with_a_device(database, start_rig)
+    client = rig.connect("u", position="", mute=True, acks=True)
+    await until(lambda: client.is_settled)
+    await log_mood(host, "u", 1)
+    await rig.caught_up()
+    client.refuse(1)
+    await rig.recorded()
+    await host.execute("DELETE FROM realtime_redeliveries")
+    await host.execute("DELETE FROM realtime_reporters")
+    client.leave()
+
+    assert client.position is not None
+    returned = rig.connect("u", position=encode(client.position), mute=True, acks=True)
+    await rig.settled(returned)
+    await rig.recorded()
+    assert await event_ids(host, "delivered") == []
+
+    rig.receipts.database_restarted()
+    await rig.recorded()
+    assert await refusals(host) == [1]
+
+
 async def refusals(host: asyncpg.Connection) -> list[int]:
     """How often each row was refused."""
     return [row[0] for row in await host.fetch("SELECT nacks FROM realtime_redeliveries")]

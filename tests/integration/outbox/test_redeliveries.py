@@ -91,7 +91,9 @@ async def test_a_row_is_claimed_for_its_reader_only(database: Database) -> None:
 
 
 @pytest.mark.every_major
-async def test_however_often_a_row_was_in_the_way_it_is_counted_and_given_up(host: asyncpg.Connection) -> None:
+async def test_however_often_a_row_was_in_the_way_it_is_counted_and_given_up(
+    host: asyncpg.Connection,
+) -> None:
     """A count that cannot be written would keep every receipt of the process from being written."""
     user = await add_user(host)
     await log_moods(host, [user], 1)
