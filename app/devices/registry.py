@@ -18,7 +18,7 @@ class Registry:
     `take_over` says what a device of this generation had confirmed here that is not written down yet.
     """
 
-    def __init__(self, database: Database, take_over: Callable[[int, int], Position | None]) -> None:
+    def __init__(self, database: Database, take_over: Callable[[int, str, int], Position | None]) -> None:
         self._database = database
         self._take_over = take_over
 
@@ -29,7 +29,8 @@ class Registry:
                 device = await devices.connect(connection, user_id, device_token)
         if device is None:
             return None
-        return replace(device, position=self._take_over(device.id, device.generation) or device.position)
+        unwritten = self._take_over(device.id, user_id, device.generation)
+        return replace(device, position=unwritten or device.position)
 
     async def find(self, user_id: str, device_token: str) -> KnownDevice | None:
         """Look a device up and leave it as it is; None when the user has no such device."""

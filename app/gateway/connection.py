@@ -127,7 +127,7 @@ class Connection:
             self._session,
             surroundings.routed,
             surroundings.receipts,
-            device,
+            None if device is None else (device.id, user_id, device.generation),
             socket.beside,
             in_messages=wishes.positions,
         )

@@ -7,14 +7,15 @@ from app.core import messages
 from app.core.position import Pass, Position
 from app.core.session import Session
 from app.core.token import encode
-from app.gateway.ports import Device, Receipts
+from app.gateway.ports import Receipts
 from app.gateway.socket import Beside
 
 
 class Positions:
     """Tells the client of one connection what it may keep, and stores what its device has while it is idle.
 
-    `beside`: where a position goes that is not part of a message; `in_messages`: its client asked for them.
+    `device`: its id, its user, and the generation of the connection; `beside`: where a position goes that is
+    not part of a message; `in_messages`: its client asked for them.
     `routed` says which pass was the last to be routed whole.
     """
 
@@ -34,7 +35,7 @@ class Positions:
         session: Session,
         routed: Callable[[], Pass | None],
         receipts: Receipts,
-        device: Device | None,
+        device: tuple[int, str, int] | None,
         beside: Beside | None,
         *,
         in_messages: bool,
@@ -104,6 +105,6 @@ class Positions:
             self._lags = False
             self._store(self._device, position)
 
-    def _store(self, device: Device, position: Position) -> None:
+    def _store(self, device: tuple[int, str, int], position: Position) -> None:
         self._stored = position
-        self._receipts.move((device.id, device.generation), position)
+        self._receipts.move(device, position)

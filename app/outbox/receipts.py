@@ -94,14 +94,14 @@ class Receipts:
         self._positions[device] = position
         self._collected()
 
-    def take_over(self, device_id: int, generation: int) -> Position | None:
+    def take_over(self, device_id: int, user_id: str, generation: int) -> Position | None:
         """What a device confirmed by its connection before this one, as long as it is not written.
 
         From here on it counts as confirmed by this one; of an older generation nothing is written.
         """
-        position = self._positions.pop((device_id, generation - 1), None)
+        position = self._positions.pop((device_id, user_id, generation - 1), None)
         if position is not None:
-            self.move((device_id, generation), position)
+            self.move((device_id, user_id, generation), position)
         return position
 
     def settle(self, rows: tuple[RowKey, ...], device_id: int | None) -> None:

@@ -8,6 +8,7 @@ asynchronous, since a receipt lost in a crash costs a duplicate and never an eve
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from math import inf
 
 import asyncpg
 
@@ -48,7 +49,7 @@ _SYNC_ROWS = {
 }
 _MARK_EVENTS, _LEFT_EVENTS = _MARK.format(**_EVENTS), _LEFT.format(**_EVENTS)
 _MARK_SYNC, _LEFT_SYNC = _MARK.format(**_SYNC_ROWS), _LEFT.format(**_SYNC_ROWS)
-_GENERATIONS = "SELECT id, generation FROM users_devices WHERE id = ANY($1::bigint[])"
+_GENERATIONS = "SELECT id, user_id, generation FROM users_devices WHERE id = ANY($1::bigint[])"
 
 
 def _covers(more: str, less: str) -> str:
@@ -64,12 +65,14 @@ _FORWARD = f"""
         d.position_reading IS NULL OR {_covers("w.seen", "d.position_reading")}
         OR (w.reading::text = d.position_reading::text AND w.after_id >= d.position_after_id))"""
 
+# A generation above the device's own is that of a connection which lives on although the database has lost
+# its beginning, as with an asynchronous standby. It may have lost the device too: the id can be another's.
 _MOVE = f"""
 WITH wanted AS MATERIALIZED (
-    SELECT id, generation, seen::pg_snapshot, reading::pg_snapshot, after_id, taken_at, incarnation
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[],
-                $6::timestamptz[], $7::text[])
-        AS w(id, generation, seen, reading, after_id, taken_at, incarnation)
+    SELECT id, user_id, generation, seen::pg_snapshot, reading::pg_snapshot, after_id, taken_at, incarnation
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
+                $7::timestamptz[], $8::text[])
+        AS w(id, user_id, generation, seen, reading, after_id, taken_at, incarnation)
 ), mine AS MATERIALIZED (
     SELECT d.id FROM users_devices AS d WHERE d.id = ANY($1::bigint[]) ORDER BY d.id FOR UPDATE SKIP LOCKED
 ), moved AS (
@@ -78,12 +81,12 @@ WITH wanted AS MATERIALIZED (
         position_taken_at = w.taken_at, position_incarnation = w.incarnation,
         last_active = greatest(d.last_active, clock_timestamp())
     FROM mine JOIN wanted AS w ON w.id = mine.id
-    WHERE d.id = mine.id AND d.generation = w.generation AND ({_FORWARD})
+    WHERE d.id = mine.id AND d.user_id = w.user_id AND d.generation <= w.generation AND ({_FORWARD})
 )
 SELECT id FROM mine"""
 
-DeviceKey = tuple[int, int]
-"""A device's id and the generation of the connection that speaks for it."""
+DeviceKey = tuple[int, str, int]
+"""A device's id, its user, and the generation of the connection that speaks for it."""
 
 DevicePositions = Mapping[DeviceKey, Position]
 """What devices have now."""
@@ -146,15 +149,17 @@ async def _still_pending(
 async def _not_judged(
     connection: asyncpg.Connection, positions: DevicePositions, judged: Sequence[asyncpg.Record]
 ) -> frozenset[DeviceKey]:
-    rest = {device_id for device_id, _ in positions}.difference(row[0] for row in judged)
+    rest = {device_id for device_id, _, _ in positions}.difference(row[0] for row in judged)
     held = await connection.fetch(_GENERATIONS, list(rest)) if rest else []
-    return frozenset(positions.keys() & {(row[0], row[1]) for row in held})
+    least = {(row[0], row[1]): row[2] for row in held}
+    return frozenset(key for key in positions if key[2] >= least.get(key[:2], inf))
 
 
 def _columns(positions: DevicePositions) -> list[list[object]]:
     rows = [
         (
             device_id,
+            user_id,
             generation,
             str(position.seen),
             None if position.reading is None else str(position.reading),
@@ -162,6 +167,6 @@ def _columns(positions: DevicePositions) -> list[list[object]]:
             position.taken_at,
             str(position.incarnation),
         )
-        for (device_id, generation), position in positions.items()
+        for (device_id, user_id, generation), position in positions.items()
     ]
     return [list(column) for column in zip(*rows, strict=True)]

@@ -84,7 +84,7 @@ class Acks:
         return await self._mark(named, who, None) + len({*settled}.difference(named.events, named.sync_rows))
 
     async def _mark(self, rows: _Rows, who: Who, position: Position | None) -> int:
-        device = None if who.device is None else (who.device.id, who.device.generation)
+        device = None if who.device is None else (who.device.id, who.user_id, who.device.generation)
         moves = {} if device is None or position is None else {device: position}
         with reaching_the_database("an ack cannot be written"):
             async with self._database.driver() as connection:

@@ -52,8 +52,8 @@ class Receipts(Protocol):
     def add(self, user_id: str, events: tuple[RowKey, ...], sync_rows: tuple[RowKey, ...]) -> None:
         """Note that rows have reached their user."""
 
-    def move(self, device: tuple[int, int], position: Position) -> None:
-        """Note what a device has; `device` is an id and a generation."""
+    def move(self, device: tuple[int, str, int], position: Position) -> None:
+        """Note what a device has; `device` is its id, its user, and the generation of the connection."""
 
     def settle(self, rows: tuple[RowKey, ...], device_id: int | None) -> None:
         """Note that rows that were to be sent again have been processed."""

@@ -232,6 +232,7 @@ async def mark_little(meter: Meter, host: asyncpg.Connection) -> None:
     here = str(await snapshot(host))
     columns = [
         known,
+        ["u"] * len(known),
         [0] * len(known),
         [f'"{here}"'] * len(known),
         [f'"{here}"'] * len(known),

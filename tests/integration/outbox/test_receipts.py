@@ -16,6 +16,7 @@ from app.outbox.receipts import Receipts
 from app.store import devices, reads
 from app.store.database import Database as Pool
 from app.store.database import address
+from app.store.receipts import DeviceKey
 from tests.conftest import NewCluster, NewDatabase
 from tests.support.host import add_user, delete_user, log_moods, queue_sync, row_keys
 from tests.support.postgres import Database
@@ -76,15 +77,15 @@ def ids_of(rows: tuple[RowKey, ...]) -> list[int]:
     return [row_id for row_id, _ in rows]
 
 
-async def device_of(host: asyncpg.Connection, user: str) -> tuple[int, int]:
-    """A device that has connected once: its id and generation."""
+async def device_of(host: asyncpg.Connection, user: str) -> DeviceKey:
+    """A device that has connected once."""
     await add_user(host, user)
     await host.execute(
         "INSERT INTO users_devices (user_id, device_token, platform) VALUES ($1, $1, 'ios')", user
     )
     connected = await devices.connect(host, user, user)
     assert connected is not None
-    return connected.id, connected.generation
+    return connected.id, user, connected.generation
 
 
 async def let_commits_wait(database: Database, host: asyncpg.Connection) -> None:
@@ -111,7 +112,7 @@ async def test_what_a_client_refused_outlives_a_crash(
     database = await new_database(cluster)
     host = await database.connect()
     [refused] = await events_of(host, "u", 1)
-    device_id, _ = await device_of(host, "u")
+    device_id, _, _ = await device_of(host, "u")
     writing = Writing(database.url)
     writing.receipts.refuse(refused, "u", device_id, "cannot be shown")
 
@@ -133,7 +134,7 @@ async def test_a_refusal_whose_commit_is_not_answered_counts_once(
     database = await new_database(cluster)
     host = await database.connect()
     [refused, left] = await events_of(host, "u", 2)
-    device_id, _ = await device_of(host, "u")
+    device_id, _, _ = await device_of(host, "u")
     writing = Writing(database.url)
     await let_commits_wait(database, host)
     writing.receipts.refuse(refused, "u", device_id, "cannot be shown")
@@ -239,16 +240,44 @@ async def test_a_position_of_an_older_generation_is_passed_over(
     host: asyncpg.Connection, writing: Writing
 ) -> None:
     """What a connection says that another has taken over from does not count, nor is it tried again."""
-    device_id, generation = await device_of(host, "u")
+    device_id, user, generation = await device_of(host, "u")
     old = await writing.position()
     new = replace(old, seen=Snapshot(old.seen.xmax + 5))
-    writing.receipts.move((device_id, generation - 1), old)
-    writing.receipts.move((device_id, generation), new)
+    writing.receipts.move((device_id, user, generation - 1), old)
+    writing.receipts.move((device_id, user, generation), new)
     await writing.written()
     assert await stored_position(host, device_id) == new
-    writing.receipts.move((device_id, generation - 1), old)
+    writing.receipts.move((device_id, user, generation - 1), old)
     await writing.written()
     assert await stored_position(host, device_id) == new
+
+
+async def test_a_position_of_a_generation_that_the_database_has_lost_is_stored(
+    database: Database, host: asyncpg.Connection, writing: Writing
+) -> None:
+    """It was made on a primary whose standby had not heard of it, and lives on; held, it is tried again."""
+    device_id, user, generation = await device_of(host, "u")
+    position = await writing.position()
+    holder = await database.connect()
+    async with holder.transaction():
+        await holder.execute("SELECT FROM users_devices FOR UPDATE")
+        writing.receipts.add("u", await events_of(host, "u", 1), ())
+        writing.receipts.move((device_id, user, generation + 2), position)
+        await until(lambda: writing.receipts.written == 1)
+        assert writing.receipts.unwritten == 1
+    await writing.written()
+    assert await stored_position(host, device_id) == position
+
+
+async def test_a_position_of_another_user_s_device_is_passed_over(
+    host: asyncpg.Connection, writing: Writing
+) -> None:
+    """Where the database has lost a device, its id can be another one's by now."""
+    device_id, _, generation = await device_of(host, "u")
+    before = await stored_position(host, device_id)
+    writing.receipts.move((device_id, "another", generation), await writing.position())
+    await writing.written()
+    assert await stored_position(host, device_id) == before
 
 
 async def test_a_position_in_mid_read_is_stored_as_it_is(host: asyncpg.Connection, writing: Writing) -> None:
