@@ -228,11 +228,12 @@ async def mark_little(meter: Meter, host: asyncpg.Connection) -> None:
     pending_sync = await row_keys(host, pending("sync_queue", "synced"))
     events, sync_rows = ([row_id for row_id, _ in rows] for rows in (pending_events, pending_sync))
     when, when_sync = ([time for _, time in rows] for rows in (pending_events, pending_sync))
-    known = [row[0] for row in await host.fetch("SELECT id FROM users_devices LIMIT 500")]
+    devices_known = await host.fetch("SELECT id, user_id FROM users_devices LIMIT 500")
+    known = [row["id"] for row in devices_known]
     here = str(await snapshot(host))
     columns = [
         known,
-        ["u"] * len(known),
+        [row["user_id"] for row in devices_known],
         [0] * len(known),
         [f'"{here}"'] * len(known),
         [f'"{here}"'] * len(known),
