@@ -7,6 +7,7 @@ What is rare or long is elsewhere: the first message (`greeting.py`), reads (`re
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -204,9 +205,11 @@ class Connection:
             self._socket.send(messages.reconnect(after_ms))
             self._socket.flush()
 
-    def abandon(self) -> None:
-        """Drop it without a word."""
-        self._socket.abort()
+    def abandon(self, fault: Exception) -> None:
+        """Drop it without a word, since it failed; its fault must reach nobody else, so nothing is raised."""
+        log.error("connection %s failed", self.id, exc_info=fault)
+        with suppress(Exception):
+            self._socket.abort()
 
     # ---- what the socket tells it
 

@@ -1,6 +1,5 @@
 """Who is connected to this process: user -> connections."""
 
-import logging
 from collections.abc import Callable, Container, Iterable
 
 from app.core import commands
@@ -9,8 +8,6 @@ from app.core.commands import Command
 from app.core.messages import Message
 from app.core.position import Pass
 from app.gateway.connection import Connection
-
-log = logging.getLogger(__name__)
 
 
 class Hub:
@@ -61,8 +58,8 @@ class Hub:
         for connection in self._connections.get(user_id, ()):
             try:
                 connection.route(messages, found_by)
-            except Exception as error:  # noqa: BLE001 - logged by what follows
-                _give_up(connection, error)
+            except Exception as fault:  # noqa: BLE001 - whatever it is
+                connection.abandon(fault)
 
     def redeliver(self, user_id: str, message: Message) -> None:
         """Send a stale row again to every connection of a user that has not got it on its way."""
@@ -130,11 +127,5 @@ class Hub:
         for connection in connections:
             try:
                 do(connection)
-            except Exception as error:  # noqa: BLE001 - logged by what follows
-                _give_up(connection, error)
-
-
-def _give_up(connection: Connection, error: Exception) -> None:
-    """Drop a connection that failed: its fault must not reach the others, nor stop the tail."""
-    log.error("connection %s failed", connection.id, exc_info=error)
-    connection.abandon()
+            except Exception as fault:  # noqa: BLE001 - whatever it is
+                connection.abandon(fault)

@@ -5,13 +5,9 @@ kilobyte while nothing happens.
 """
 
 import asyncio
-import logging
-from contextlib import suppress
 from heapq import heappop, heappush
 from math import ceil, inf
 from typing import Protocol
-
-log = logging.getLogger(__name__)
 
 STEP = 0.05
 """Seconds by which somebody is called late at most, unless the loop is or a crowd is due."""
@@ -27,8 +23,8 @@ class Timed(Protocol):
     def on_time(self) -> None:
         """Look at the time; the moment that was asked for has come."""
 
-    def abandon(self) -> None:
-        """Give up, since looking at the time failed."""
+    def abandon(self, fault: Exception) -> None:
+        """Give up, since looking at the time failed; raises nothing."""
 
 
 class Wheel:
@@ -88,8 +84,5 @@ class Wheel:
     def _call(self, who: Timed) -> None:
         try:
             who.on_time()
-        except Exception:
-            # One's fault must not reach the others.
-            log.exception("a connection failed when its time had come")
-            with suppress(Exception):
-                who.abandon()
+        except Exception as fault:  # noqa: BLE001 - whatever it is
+            who.abandon(fault)

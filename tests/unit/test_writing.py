@@ -57,23 +57,27 @@ def wire() -> Wire:
 @pytest.fixture
 async def hub(wire: Wire) -> Hub:
     """A connection of the user `anna`, live, on this wire."""
-    loop = asyncio.get_running_loop()
     hub = Hub()
+    connect(hub, wire)
+    return hub
+
+
+def connect(hub: Hub, wire: Wire) -> None:
+    """One more connection of hers, live, on a wire of its own."""
+    loop = asyncio.get_running_loop()
     surroundings = Surroundings(
         cast("Any", Nothing()), cast("Any", None), Limits(), Pace(), Wheel(loop), lambda: None, hub.remove
     )
     host = SocketHost(loop, connections=set(), message_size=1 << 16, high_water=1 << 16, close_timeout=1.0)
     LiveSocket(host, cast("Any", wire), lambda socket: _registered(hub, socket, surroundings))
-    [connection] = hub.everyone()
-    session = connection.session
+    session = hub.everyone()[-1].session
     session.open(loop.time())
     session.begin_read(SO_FAR)
     session.page([], more=False, now=loop.time())
-    return hub
 
 
 def _registered(hub: Hub, socket: LiveSocket, surroundings: Surroundings) -> Connection:
-    connection = Connection(1, "anna", None, socket, surroundings)
+    connection = Connection(hub.count + 1, "anna", None, socket, surroundings)
     hub.add(connection)
     return connection
 
@@ -119,3 +123,19 @@ async def test_one_that_cannot_be_written_to_is_dropped_and_whoever_goes_through
 
     assert wire.aborted
     assert "a connection could not be written to" in caplog.text
+
+
+async def test_ones_fault_does_not_reach_the_others(
+    hub: Hub, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is dropped, even if that fails as well."""
+    beside = Wire()
+    connect(hub, beside)
+    hub.everyone()[0]._session = cast("Any", None)
+
+    hub.route("anna", [Message(1, XID, b"one", 0)], NEXT)
+
+    assert wire.aborted
+    assert "connection 1 failed" in caplog.text
+    assert len(beside.writes) == 1
+    assert not beside.aborted
