@@ -29,13 +29,15 @@ class _Read(Enum):
 class CatchingUp:
     """A session's read, from before it starts until its last page, and the rows held back."""
 
-    __slots__ = ("_held", "_is_partial", "_read", "_shed")
+    __slots__ = ("_held", "_is_partial", "_read", "_shed", "is_outdated")
 
     def __init__(self) -> None:
         self._read = _Read.TO_START
         self._is_partial = False
         self._held = Queue()
         self._shed = False
+        self.is_outdated = False
+        """Whether the page that is awaited may have rows that are no longer for this user."""
 
     @property
     def is_read(self) -> bool:
@@ -84,6 +86,11 @@ class CatchingUp:
             self._held.add(message, found_by)
         if self._held.exceeds(limits.queue, limits.queue_bytes):
             self.shed()
+
+    def look_again(self) -> None:
+        """Take nothing of before for the user's: the table is to say once more what is."""
+        self.is_outdated = self._read is _Read.AWAITED
+        self.shed()
 
     def shed(self) -> None:
         """Drop what is held back: another read is to find it."""

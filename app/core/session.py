@@ -159,6 +159,8 @@ class Session:
         """Take the next rows of the read, in id order; `more` when others follow."""
         if self._catching_up is None:
             return []
+        if self._catching_up.is_outdated:
+            return self.interrupt(now)
         self._catching_up.came(more=more)
         self._sending.add_page(messages)
         return self._pump(now)
@@ -198,7 +200,7 @@ class Session:
             return []
         self.confirming.keep_back()
         if self._catching_up is not None:
-            self._catching_up.shed()
+            self._catching_up.look_again()
         if self._sending.ready:
             self._fall_back()
         return self._pump(now)

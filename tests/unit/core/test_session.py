@@ -67,6 +67,22 @@ class TestCatchingUp:
         actions = session.pong(0.1)
         assert kinds(actions) == ["Confirmed"] + ["Send"] * 4 + ["SendPing"]
 
+    @pytest.mark.parametrize("first", [True, False])
+    def test_a_page_that_was_read_before_the_user_left_a_room_is_read_again(self, first: bool) -> None:
+        """Some of it may not be for this user any longer."""
+        session = Session(Limits(), Pace())
+        session.open(0.0)
+        session.begin_read(a_pass(40, 50))
+        if not first:
+            session.page(rows(1), more=True, now=0.0)
+
+        session.read_again(0.1)
+        again = session.page(rows(2), more=False, now=0.2)
+
+        assert kinds(again) == ["StartRead"]
+        session.begin_read(a_pass(40, 60))
+        assert "Send" in kinds(session.page(rows(3), more=False, now=0.3))
+
     def test_rows_held_back_are_sent_once_and_only_if_the_read_had_not_them(self) -> None:
         """The read's snapshot says which rows it already has."""
         session = Session(Limits(), Pace())
