@@ -14,7 +14,8 @@ class Command:
     """One command; which of the ids are set depends on its kind.
 
     `generation`: that of the connection which replaces all older ones of the device. `revoked_before`: tokens
-    that were issued before it, in unix seconds, are taken no longer.
+    that were issued before it, in unix seconds, are taken no longer. `repeated`: a restart of the database
+    repeats it, so it may have been obeyed before those came whom it meets now.
     """
 
     kind: str
@@ -22,3 +23,4 @@ class Command:
     device_id: int | None
     generation: int | None = None
     revoked_before: float | None = None
+    repeated: bool = False

@@ -82,21 +82,25 @@ class Hub:
             self._tell(self.everyone(), lambda connection: connection.repeated(done))
 
     def obey(self, command: Command) -> None:
-        """Carry out a command; kinds that ask nothing of connections are passed over."""
+        """Carry out a command; kinds that ask nothing of connections are passed over.
+
+        Whom a repeated one meets may have come back since, rightly: he is to come again, and asked then.
+        """
         user_id, device_id = command.user_id, command.device_id
+        code = CloseCode.RESTART if command.repeated else CloseCode.NOT_ALLOWED
         if user_id is None:
             return
         match command.kind:
             case commands.USER_DELETED:
-                self.close_user(user_id, CloseCode.NOT_ALLOWED, DELETED)
+                self.close_user(user_id, code, DELETED)
                 if self._on_user_deleted is not None:
                     self._on_user_deleted()
             case commands.DISCONNECT:
                 # Who has come back with a newer token by now stays.
                 revoked = [one for one in self.of(user_id) if one.is_revoked(command.revoked_before)]
-                self._close(revoked, CloseCode.NOT_ALLOWED, "disconnected by the host")
+                self._close(revoked, code, "disconnected by the host")
             case commands.DEVICE_REMOVED if device_id is not None:
-                self.close_device(user_id, device_id, CloseCode.NOT_ALLOWED, REMOVED)
+                self.close_device(user_id, device_id, code, REMOVED)
             case commands.DEVICE_REPLACED if device_id is not None and command.generation is not None:
                 self.replace_device(user_id, device_id, command.generation)
             case commands.LEFT_ROOM:

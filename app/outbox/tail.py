@@ -21,7 +21,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -270,7 +270,8 @@ class Tail:
             if passing.before and (row_id, created_at) in self._routed_before:
                 continue
             if kind == "c":
-                self._outlet.obey(_command(label, user_id, ref, data))
+                repeated = passing.repeats(xid, row_id, created_at)
+                self._outlet.obey(replace(_command(label, user_id, ref, data), repeated=repeated))
             else:
                 message = reads.message(row)
                 if passing.before:
