@@ -1,22 +1,24 @@
 """What a client asked for when it connected, beyond what every client gets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.core.position import Position
-from app.core.token import TokenError, decode
+from app.core.token import Holder, Token, TokenError, decode
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """`token` is the position the client gave, as it gave it; empty when it gave none.
 
-    `positions`: it wants one in every message; `acks`: it acknowledges what it has processed.
+    `positions`: it wants one in every message; `acks`: it acknowledges what it has processed; `malformed`: it
+    gave a position that is none, or not its own.
     """
 
     positions: bool = False
     acks: bool = False
     token: str = ""
-    position: Position | None = None
+    given: Token | None = None
+    malformed: bool = False
 
     @classmethod
     def parse(cls, position: str | None, *, acks: bool = False, last_event_id: str | None = None) -> "Wishes":
@@ -29,12 +31,29 @@ class Wishes:
         try:
             return cls(positions, acks, token, decode(token) if token else None)
         except TokenError:
-            return cls(positions, acks, token)
+            return cls(positions, acks, token, malformed=True)
 
     @property
-    def malformed(self) -> bool:
-        """Whether a token was given that is none."""
-        return bool(self.token) and self.position is None
+    def position(self) -> Position | None:
+        """The position that the client gave: whatever it covers, the client has."""
+        return None if self.given is None else self.given.position
+
+    def of(self, holder: Holder, stored: Position | None) -> tuple["Wishes", Position | None]:
+        """What counts of that for this holder, and where its reader begins; `stored` is what its device has.
+
+        Where the sync rows that are for the device were none of what the position's reader was sent, the
+        position says what the client may have, and no more: it begins there, or where its device was before.
+        """
+        if self.given is None:
+            return self, stored
+        if not self.given.is_of(holder.user_id):
+            return replace(self, given=None, malformed=True), stored
+        if self.given.has_sync_of(holder):
+            return self, self.position
+        begins = self.given.position
+        if stored is not None and stored.taken_at < begins.taken_at:
+            begins = stored
+        return replace(self, given=None), begins
 
 
 NOTHING = Wishes()

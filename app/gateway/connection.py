@@ -33,6 +33,7 @@ from app.core.identity import Identity
 from app.core.messages import Message
 from app.core.position import Pass
 from app.core.session import Phase, Session
+from app.core.token import Holder
 from app.core.wishes import NOTHING, Wishes
 from app.gateway.greeting import Greeting
 from app.gateway.login import Login
@@ -99,17 +100,19 @@ class Connection:
         self._socket = socket
         self._surroundings = surroundings
         self._loop = asyncio.get_running_loop()
+        takes_sync = device is not None and device.takes_sync
+        holder = Holder(user_id, self.device_id if takes_sync else None)
+        wishes, position = wishes.of(holder, device.position if device else None)
         heartbeat = surroundings.limits.heartbeat_interval
-        self._greeting = greeting = Greeting(user_id, wishes, socket, heartbeat=heartbeat)
+        self._greeting = greeting = Greeting(holder, wishes, socket, heartbeat=heartbeat)
         self._login = login = (
             None if identity is None else Login(number, identity, surroundings.doorkeeper, greeting, socket)
         )
-        takes_sync = device is not None and device.takes_sync
         self._session = Session(
             surroundings.limits,
             surroundings.pace,
-            position=wishes.position or (device.position if device else None),
-            device_id=device.id if device else None,
+            position=position,
+            device_id=self.device_id,
             takes_sync=takes_sync,
             tells_positions=greeting.tells_positions,
             is_proven=wishes.position is not None,
@@ -128,6 +131,7 @@ class Connection:
             self._session,
             surroundings.routed,
             surroundings.receipts,
+            holder,
             None if device is None else (device.id, user_id, device.generation),
             socket.beside,
             in_messages=wishes.positions,

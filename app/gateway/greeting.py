@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from app.core import messages
 from app.core.position import Lost, Position
 from app.core.reads import Begun
-from app.core.token import encode
+from app.core.token import Holder, encode
 from app.core.wishes import Wishes
 from app.gateway.socket import Socket
 
@@ -20,10 +20,10 @@ MOST_HELD = 32
 class Greeting:
     """The `connected` of one connection; `heartbeat` is how often it is pinged, in seconds."""
 
-    __slots__ = ("_heartbeat", "_held", "_knows_of_gap", "_socket", "_user_id", "is_said", "wishes")
+    __slots__ = ("_heartbeat", "_held", "_holder", "_knows_of_gap", "_socket", "is_said", "wishes")
 
-    def __init__(self, user_id: str, wishes: Wishes, socket: Socket, *, heartbeat: float) -> None:
-        self._user_id = user_id
+    def __init__(self, holder: Holder, wishes: Wishes, socket: Socket, *, heartbeat: float) -> None:
+        self._holder = holder
         self._socket = socket
         self._heartbeat = heartbeat
         self._knows_of_gap = False
@@ -39,7 +39,7 @@ class Greeting:
     def say_at_once(self) -> None:
         """Greet a client that is told nothing more; others wait for their first read."""
         if not self.tells_positions and not self.wishes.acks:
-            self._say(messages.connected(self._user_id, datetime.now(UTC)))
+            self._say(messages.connected(self._holder.user_id, datetime.now(UTC)))
 
     def say(self, begun: Begun, position: Position) -> None:
         """Greet with what the first read found; `position` is where it begins."""
@@ -49,17 +49,17 @@ class Greeting:
         self._knows_of_gap = not exact
         own = exact and wishes.position is not None
         # The client's own covers no more than what it has been sent, and so does where this read begins.
-        token = wishes.token if own else encode(position)
+        token = wishes.token if own else encode(position, self._holder)
         if self._socket.beside is not None:
             self._socket.beside.position(token)
         now = datetime.now(UTC)
         asked_for_positions = wishes.positions or bool(wishes.token)
         if not asked_for_positions and not wishes.acks:
-            self._say(messages.connected(self._user_id, now))
+            self._say(messages.connected(self._holder.user_id, now))
             return
         self._say(
             messages.connected_for_more(
-                self._user_id,
+                self._holder.user_id,
                 now,
                 epoch=begun.first.incarnation.life,
                 heartbeat_ms=int(self._heartbeat * 1000),

@@ -6,7 +6,7 @@ from datetime import timedelta
 from app.core import messages
 from app.core.position import Pass, Position
 from app.core.session import Session
-from app.core.token import encode
+from app.core.token import Holder, encode
 from app.gateway.ports import Receipts
 from app.gateway.socket import Beside
 
@@ -14,14 +14,15 @@ from app.gateway.socket import Beside
 class Positions:
     """Tells the client of one connection what it may keep, and stores what its device has while it is idle.
 
-    `device`: its id, its user, and the generation of the connection; `beside`: where a position goes that is
-    not part of a message; `in_messages`: its client asked for them.
+    `holder`: whose they are; `device`: its id, its user, and the generation of the connection; `beside`:
+    where a position goes that is not part of a message; `in_messages`: its client asked for them.
     `routed` says which pass was the last to be routed whole.
     """
 
     __slots__ = (
         "_beside",
         "_device",
+        "_holder",
         "_in_messages",
         "_lags",
         "_receipts",
@@ -35,6 +36,7 @@ class Positions:
         session: Session,
         routed: Callable[[], Pass | None],
         receipts: Receipts,
+        holder: Holder,
         device: tuple[int, str, int] | None,
         beside: Beside | None,
         *,
@@ -43,6 +45,7 @@ class Positions:
         self._session = session
         self._routed = routed
         self._receipts = receipts
+        self._holder = holder
         self._device = device
         self._beside = beside
         self._in_messages = in_messages
@@ -51,7 +54,7 @@ class Positions:
 
     def placed(self, body: bytes, position: Position) -> bytes:
         """The message with its position where the client wants it, or nowhere when that goes beside it."""
-        token = encode(position)
+        token = encode(position, self._holder)
         if self._beside is not None:
             self._beside.position(token)
         return messages.with_position(body, token) if self._in_messages else body
@@ -59,7 +62,7 @@ class Positions:
     def placed_now(self, body: bytes) -> bytes:
         """The message with what the client has at this point of the stream, where it asked for that."""
         position = self._session.position_told(self._routed()) if self._in_messages else None
-        return body if position is None else messages.with_position(body, encode(position))
+        return body if position is None else messages.with_position(body, encode(position, self._holder))
 
     def tell_beside(self) -> None:
         """Tell what the client has at this point of the stream, where that can be told without a message."""
@@ -67,7 +70,7 @@ class Positions:
             return
         position = self._session.position_told(self._routed())
         if position is not None:
-            self._beside.position(encode(position))
+            self._beside.position(encode(position, self._holder))
 
     def confirmed(self, position: Position) -> None:
         """Store what the device has by a confirmation, or by now, where nothing is under way any more.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.core.messages import RowKey
 from app.core.position import Lost, Position
+from app.core.token import Token
 from app.store import receipts as store
 from app.store.database import Database
 from app.store.reaching import reaching_the_database
@@ -15,7 +16,7 @@ from app.sync.who import Who
 
 
 class PositionLost(Exception):  # noqa: N818 - what the client said, not a mistake
-    """The position says nothing about this database; `why` as in an answer's `reason`."""
+    """The position says nothing of this user here; `why` as in an answer's `reason`."""
 
     def __init__(self, why: Lost) -> None:
         self.why = why
@@ -41,28 +42,38 @@ class Acks:
         self._archive_of = archive_of
         self._receipts = receipts
 
-    async def take(self, who: Who, position: Position | None, ids: Sequence[int], epoch: str | None) -> int:
+    async def take(self, who: Who, token: Token | None, ids: Sequence[int], epoch: str | None) -> int:
         """Mark what the client has; returns how many rows that changes.
 
-        Of an earlier epoch neither position nor ids mark anything; None: they are of the present one.
+        Of an earlier epoch neither position nor ids mark anything; None: they are of the present one. A
+        position whose reader was not sent the sync rows that are for this device marks events only.
 
         Raises PositionLost, having marked nothing; Interrupted, Unavailable and UserErased.
         """
-        reader = self._archive_of(1).reader(who.user_id, takes_sync=who.takes_sync, device_id=who.device_id)
+        if token is not None and not token.is_of(who.user_id):
+            raise PositionLost(Lost.MALFORMED)
+        reads_as = who if token is None or token.has_sync_of(who.holder) else Who(who.user_id)
+        reader = self._archive_of(1).reader(
+            who.user_id, takes_sync=reads_as.takes_sync, device_id=reads_as.device_id
+        )
         # Only within one incarnation: after a crash the xids can be those of rows that it never got.
-        comparable = position if position is not None and await _is_present(reader, position) else None
+        comparable = token is not None and await _is_present(reader, token.position)
         marked = await self._take_named(who, ids, epoch) if ids else 0
-        if comparable is None:
-            return marked
-        while covered := _Rows(*await reader.proven(comparable)):
+        if token is not None and comparable:
+            marked += await self._take_covered(reads_as, reader, token.position)
+        return marked
+
+    async def _take_covered(self, who: Who, reader: Reader, position: Position) -> int:
+        marked = 0
+        while covered := _Rows(*await reader.proven(position)):
             # A bounded number at a time. The rows come before the position, so that none is passed over.
             newly = await self._mark(covered, who, None)
             marked += newly
             if not newly:
                 break
         stored = None if who.device is None else who.device.position
-        if stored is None or not stored.covers(comparable):
-            reached = comparable if stored is None else stored.advanced_to(comparable)
+        if stored is None or not stored.covers(position):
+            reached = position if stored is None else stored.advanced_to(position)
             await self._mark(_Rows((), ()), who, reached)
         return marked
 

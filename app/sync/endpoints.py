@@ -9,9 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.auth.caller import REFUSALS, Caller, Callers, Calling, asks_first
-from app.core.position import Position
 from app.core.reads import Interrupted, Unavailable, UserErased
-from app.core.token import TokenError, decode, encode
+from app.core.token import Token, TokenError, decode
 from app.core.wishes import Wishes
 from app.http import RETRY_AFTER, DeviceToken, UserId, problem, responses, unavailable
 from app.store.sync import UserGone
@@ -71,10 +70,10 @@ def router(sync: Callable[[], Sync], callers: Callable[[], Callers]) -> APIRoute
     async def acknowledge(ack: Ack, calling: Calling) -> Acknowledged:
         """Say what was processed: everything up to `position`, and the messages of `ids`."""
         user_id = calling.acts_for(ack.user_id, "body")
-        position = None if ack.position is None else _position(ack.position)
+        token = None if ack.position is None else _token(ack.position)
         async with _problems_told(sync().devices, calling, ack.device_token):
             who = await look_up(sync().devices, user_id, ack.device_token)
-            return Acknowledged(marked=await sync().acks.take(who, position, ack.ids, ack.epoch))
+            return Acknowledged(marked=await sync().acks.take(who, token, ack.ids, ack.epoch))
 
     @routes.post("", responses=responses(*REFUSALS, 404))
     async def upload(upload: Upload, calling: Calling) -> Uploaded:
@@ -123,9 +122,9 @@ async def _is_anothers(devices: Devices, calling: Caller, device_token: str | No
         raise unavailable() from None
 
 
-def _position(token: str) -> Position:
+def _token(text: str) -> Token:
     try:
-        return decode(token)
+        return decode(text)
     except TokenError:
         raise problem(422, "malformed", "This is not a position; give the `next` of an answer.") from None
 
@@ -133,7 +132,7 @@ def _position(token: str) -> Position:
 def _encoded(answer: Answer) -> bytes:
     """Messages are encoded already, as a WebSocket carries them."""
     rest = {
-        "next": encode(answer.next),
+        "next": answer.next.text(),
         "more": answer.more,
         "resumed": answer.lost is None,
         "reason": answer.lost,

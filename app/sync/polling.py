@@ -70,7 +70,7 @@ class Polling:
                 ):
                     told.clear()
                     await still_allowed()
-                    asked = replace(asked, wishes=Wishes(positions=True, position=answer.next))
+                    asked = replace(asked, wishes=Wishes(positions=True, given=answer.next))
                     answer = await self.answer(asked)
             finally:
                 gone.cancel()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from app.core.messages import Message
 from app.core.position import Lost, Pass, Position
 from app.core.reads import Begun
+from app.core.token import Token
 from app.core.wishes import Wishes
 from app.sync.ports import ArchiveOf, Reader
 from app.sync.who import Who
@@ -28,7 +29,7 @@ class Answer:
 
     messages: list[Message]
     again: list[Message]
-    next: Position
+    next: Token
     more: bool
     lost: Lost | None
     epoch: str
@@ -75,10 +76,9 @@ async def read(archive_of: ArchiveOf, who: Who, wishes: Wishes, limit: int) -> A
     """
     # One row more than is given: whether others follow is then known without another page.
     reader = archive_of(limit + 1).reader(who.user_id, takes_sync=who.takes_sync, device_id=who.device_id)
-    own = wishes.position
-    stored = None if who.device is None else who.device.position
+    wishes, position = wishes.of(who.holder, None if who.device is None else who.device.position)
     # What the client's own position covers it has, delivered or not.
-    begun = await reader.start(own or stored, with_undelivered=own is None)
+    begun = await reader.start(position, with_undelivered=wishes.position is None)
     basket = _Basket(limit, begun.first.end(), lost=Lost.MALFORMED if wishes.malformed else None)
     whole = await _gather(reader, who, begun, basket)
     while whole and begun.partial:
@@ -92,7 +92,7 @@ async def read(archive_of: ArchiveOf, who: Who, wishes: Wishes, limit: int) -> A
     return Answer(
         basket.messages,
         basket.again,
-        basket.position,
+        Token.of(basket.position, who.holder),
         not whole,
         basket.lost,
         begun.first.incarnation.life,

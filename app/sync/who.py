@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.core.messages import Message
+from app.core.token import Holder
 from app.store.devices import KnownDevice
 from app.sync.ports import Devices
 
@@ -27,6 +28,11 @@ class Who:
     def takes_sync(self) -> bool:
         """Whether sync rows are for this device."""
         return self.device is not None and self.device.takes_sync
+
+    @property
+    def holder(self) -> Holder:
+        """Whose the positions are that this one is given."""
+        return Holder(self.user_id, self.device_id if self.takes_sync else None)
 
     def gets(self, message: Message) -> bool:
         """Whether a row of the user is for this device, which gets none of what it uploaded."""

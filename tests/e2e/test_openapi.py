@@ -14,7 +14,7 @@ from schemathesis.engine.events import NonFatalError, ScenarioFinished
 
 from app.core.position import Incarnation, Position
 from app.core.snapshot import Snapshot
-from app.core.token import encode
+from app.core.token import Holder, encode
 from app.main import create_app
 from tests.support import issuer
 from tests.support.issuer import SECRET
@@ -115,7 +115,10 @@ def as_open(description: dict[str, Any]) -> dict[str, Any]:
 def positions() -> list[str]:
     """Positions that can be read; they are of another database."""
     taken_at, elsewhere = datetime(2026, 1, 1, tzinfo=UTC), Incarnation(1, "00ff" * 4)
-    return [encode(Position(Snapshot(xmax), taken_at, elsewhere)) for xmax in (1, 1000, 1 << 40)]
+    return [
+        encode(Position(Snapshot(xmax), taken_at, elsewhere), Holder("ada"))
+        for xmax in (1, 1000, 1 << 41 | 5)
+    ]
 
 
 def users() -> list[dict[str, Any]]:

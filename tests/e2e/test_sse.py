@@ -155,7 +155,7 @@ async def test_an_idle_stream_gets_comments_and_its_position_stays_new(
     await idle.until(lambda stream: stream.last_event_id != before)
     await idle.next_comment()
 
-    assert decode(idle.last_event_id).taken_at > decode(before).taken_at
+    assert decode(idle.last_event_id).position.taken_at > decode(before).position.taken_at
     assert len(idle.messages) == 1
     gaps = [later - earlier for earlier, later in zip(idle.comments, idle.comments[1:], strict=False)]
     assert gaps

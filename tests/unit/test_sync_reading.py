@@ -67,8 +67,8 @@ async def test_pages_of_what_the_device_uploaded_are_gone_through() -> None:
     some = await answer(2, mine, [uploaded(4, 6), event(5)], [event(6)])
     whole = await answer(2, mine, [uploaded(4, 6)], [uploaded(5, 5)])
 
-    assert ([one.id for one in some.messages], some.more, some.next) == ([4, 5], True, FIRST.at(5))
-    assert ([one.id for one in whole.messages], whole.more, whole.next) == ([4], False, FIRST.end())
+    assert ([one.id for one in some.messages], some.more, some.next.position) == ([4, 5], True, FIRST.at(5))
+    assert ([one.id for one in whole.messages], whole.more, whole.next.position) == ([4], False, FIRST.end())
 
 
 async def test_an_answer_that_is_exactly_full_knows_whether_others_follow() -> None:
@@ -76,8 +76,8 @@ async def test_an_answer_that_is_exactly_full_knows_whether_others_follow() -> N
     last = await answer(2, [event(1), event(2)], [])
     not_last = await answer(2, [event(1), event(2)], [event(3)])
 
-    assert (last.more, last.next) == (False, FIRST.end())
-    assert (not_last.more, not_last.next) == (True, FIRST.at(2))
+    assert (last.more, last.next.position) == (False, FIRST.end())
+    assert (not_last.more, not_last.next.position) == (True, FIRST.at(2))
 
 
 async def test_rows_that_retention_removes_in_the_middle_are_told() -> None:
@@ -98,7 +98,7 @@ async def test_what_comes_again_comes_last_and_where_there_is_room() -> None:
 
     assert [len(one.again) for one in (cut, full, some, whole)] == [0, 0, 1, 2]
     assert [one.more for one in (cut, full, some, whole)] == [True, False, False, False]
-    assert full.next == some.next == whole.next == FIRST.end()
+    assert [one.next.position for one in (full, some, whole)] == 3 * [FIRST.end()]
 
 
 async def test_what_comes_again_keeps_to_the_bytes_of_an_answer() -> None:

@@ -43,20 +43,24 @@ async def asked(server: Server, user: str, **query: str) -> dict[str, Any]:
 async def test_a_position_of_somebody_else_shows_nothing_of_theirs(
     server: Server, host: asyncpg.Connection, owner: str, thief: str
 ) -> None:
-    """It says until when and never whose; on every transport only what is the thief's own comes."""
+    """It counts for nothing; on every transport only what is the thief's own comes."""
     start = (await asked(server, owner, limit="1"))["next"]
-    own = await app.log_mood(host, thief, 9)
 
     client = await welcome(server, thief, position=start)
-    await client.got(1)
-    await client.ask()
     path = f"{stream.PATH}?position={start}"
     events = await stream.request(server.address, path, headers=good(thief))
-    await events.got(1)
+    await events.until(lambda one: one.messages)
     answer = await asked(server, thief, position=start)
+    await app.log_mood(host, thief, 9)
+    await client.got(1)
+    await client.ask()
+    await events.got(1)
 
-    for inbox in (client.events, events.events, answer["messages"]):
-        assert [message["data"]["mood_score"] for message in inbox] == [9], own
+    for greeting in (client.messages[0], events.messages[0], answer):
+        assert (greeting["resumed"], greeting["reason"]) == (False, "malformed")
+    assert answer["messages"] == []
+    for inbox in (client.events, events.events):
+        assert [message["data"]["mood_score"] for message in inbox] == [9]
     await client.vanish()
     await events.vanish()
 
@@ -72,13 +76,16 @@ async def test_acks_of_what_is_somebody_else_s_mark_nothing(
     phone = {"device_token": phone_of(thief), "platform": "ios"}
     await server.request("POST", "/realtime/devices", json=phone, headers=good(thief))
 
+    position = {"position": everything["next"]}
     for named, status in (
         ({}, 200),
         ({"device_token": phone_of(thief)}, 200),
         ({"device_token": phone_of(owner)}, 403),
         ({"user_id": owner}, 403),
+        (position, 409),
+        ({"device_token": phone_of(thief), **position}, 409),
     ):
-        ack = {"position": everything["next"], "ids": ids, **named}
+        ack = {"ids": ids, **named}
         answer = await server.request("POST", "/realtime/sync/ack", json=ack, headers=good(thief))
         assert answer.status_code == status
         assert status != 200 or answer.json() == {"marked": 0}

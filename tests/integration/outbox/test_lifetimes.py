@@ -15,7 +15,7 @@ import pytest
 from app.core.flight import Limits
 from app.core.position import Lost, Position
 from app.core.reads import Unavailable
-from app.core.token import decode, encode
+from app.core.token import Holder, decode, encode
 from app.embedded import Cluster
 from app.outbox.catch_up import Archive
 from app.outbox.receipts import Receipts
@@ -153,7 +153,7 @@ async def read_all(
 async def position_now(archive: Archive) -> Position:
     """Where the database is now, as a client keeps it: by way of a token."""
     begun = await archive.reader("nobody", takes_sync=False).start(None, with_undelivered=False)
-    return decode(encode(begun.first.end()))
+    return decode(encode(begun.first.end(), Holder("u"))).position
 
 
 async def event_ids(connection: asyncpg.Connection, where: str = "true") -> list[int]:
@@ -313,7 +313,7 @@ async def test_what_was_refused_counts_as_received_by_no_position_although_the_d
     client.leave()
 
     assert client.position is not None
-    returned = rig.connect("u", position=encode(client.position), mute=True, acks=True)
+    returned = rig.connect("u", position=encode(client.position, Holder("u")), mute=True, acks=True)
     await rig.settled(returned)
     await rig.recorded()
     assert await event_ids(host, "delivered") == []

@@ -11,16 +11,23 @@ from hypothesis import strategies as st
 
 from app.core.position import Incarnation, Position
 from app.core.snapshot import MAX_XID, Snapshot
-from app.core.token import MAX_CHARS, TokenError, decode, encode
+from app.core.token import MAX_CHARS, VERSION, Holder, TokenError, decode, encode
+
+ANNA = Holder("anna", 7)
 
 MALFORMED = 100_000
 """Inputs tried against the reader; they take about three seconds."""
 
 
+def is_xid(number: int) -> bool:
+    return number % (1 << 32) != 0
+
+
 @st.composite
 def snapshots(draw: st.DrawFn, *, most: int = 30) -> Snapshot:
-    xmax = draw(st.integers(1, MAX_XID))
-    in_progress = draw(st.frozensets(st.integers(1, xmax - 1), max_size=most)) if xmax > 1 else frozenset()
+    xmax = draw(st.integers(1, MAX_XID).filter(is_xid))
+    below = st.integers(1, xmax - 1).filter(is_xid)
+    in_progress = draw(st.frozensets(below, max_size=most)) if xmax > 1 else frozenset()
     return Snapshot(xmax, in_progress)
 
 
@@ -53,24 +60,24 @@ def crowded(count: int, *, gap: int, reading: bool = False) -> Position:
 @given(positions())
 def test_a_token_is_read_back_exactly(position: Position) -> None:
     """Whatever fits is carried to the microsecond and the transaction; it is safe in a URL."""
-    token = encode(position)
+    token = encode(position, ANNA)
     if len(position.seen.in_progress) + len(getattr(position.reading, "in_progress", ())) < 60:
-        assert decode(token) == position
+        assert decode(token).position == position
     assert set(token) <= set(string.ascii_letters + string.digits + "-_")
 
 
 def test_an_ordinary_token_is_short() -> None:
     """Sixteen writers and a read under way take less than 120 characters."""
-    assert len(encode(crowded(16, gap=3, reading=True))) < 120
+    assert len(encode(crowded(16, gap=3, reading=True), ANNA)) < 120
 
 
 @given(st.integers(0, 5000), st.sampled_from([1, 2, 300, 70_000]), st.booleans())
 def test_a_long_token_is_lowered_and_never_skips(count: int, gap: int, reading: bool) -> None:
     """Above 2 KiB the reader gets rows again: what it was missing it is still missing."""
     position = crowded(count, gap=gap, reading=reading)
-    token = encode(position)
+    token = encode(position, ANNA)
     assert len(token) <= MAX_CHARS
-    carried = decode(token)
+    carried = decode(token).position
     assert position.seen.covers(carried.seen)
     assert carried.taken_at == position.taken_at
     for xid in range(position.seen.xmin - 1, position.seen.xmax + 2, max(1, gap // 2)):
@@ -81,7 +88,7 @@ def test_a_long_token_is_lowered_and_never_skips(count: int, gap: int, reading: 
 def test_a_position_in_mid_read_keeps_its_place_when_it_fits() -> None:
     """The control: what is just short enough is not lowered."""
     position = crowded(600, gap=1, reading=True)
-    assert decode(encode(position)) == position
+    assert decode(encode(position, ANNA)).position == position
 
 
 @pytest.mark.parametrize(
@@ -93,21 +100,47 @@ def test_rubbish_is_refused(text: str) -> None:
         decode(text)
 
 
+@pytest.mark.parametrize(
+    "snapshot",
+    [Snapshot(1 << 32), Snapshot((5 << 32) + 9, frozenset({5 << 32}))],
+    ids=["xmax", "in progress"],
+)
+def test_what_no_transaction_can_be_is_refused(snapshot: Snapshot) -> None:
+    """PostgreSQL takes no such snapshot, so that one must not come to be stored."""
+    text = encode(Position(snapshot, datetime(2026, 1, 1, tzinfo=UTC), Incarnation(1, "00" * 8)), ANNA)
+    with pytest.raises(TokenError):
+        decode(text)
+
+
+def test_a_token_says_whose_it_is() -> None:
+    """Of one user, and with the sync rows of one device or of none."""
+    with_sync = decode(encode(crowded(3, gap=1), ANNA))
+    without = decode(encode(crowded(3, gap=1), Holder("anna")))
+
+    assert with_sync.is_of("anna")
+    assert not with_sync.is_of("bert")
+    assert [with_sync.has_sync_of(Holder("anna", device)) for device in (7, 8, None)] == [True, False, True]
+    assert [without.has_sync_of(Holder("anna", device)) for device in (7, None)] == [False, True]
+
+
 def test_nothing_but_its_own_error_comes_of_malformed_tokens() -> None:
     """Random text, random bytes, and tokens with bits, characters and lengths changed."""
     rng = random.Random(20261122)
     tokens = [
-        encode(crowded(n, gap=g, reading=r)) for n in (0, 3, 40) for g in (1, 900) for r in (False, True)
+        encode(crowded(n, gap=g, reading=r), ANNA)
+        for n in (0, 3, 40)
+        for g in (1, 900)
+        for r in (False, True)
     ]
     refused = 0
     for _ in range(MALFORMED):
         text = mutated(rng, rng.choice(tokens))
         try:
-            position = decode(text)
+            token = decode(text)
         except TokenError:
             refused += 1
         else:
-            assert encode(position) == text
+            assert token.text() == text
     assert refused > MALFORMED // 2
 
 
@@ -116,7 +149,11 @@ def mutated(rng: random.Random, token: str) -> str:
         case 0:
             return "".join(rng.choices(string.printable, k=rng.randrange(60)))
         case 1:
-            return base64.urlsafe_b64encode(b"\x01" + rng.randbytes(rng.randrange(60))).rstrip(b"=").decode()
+            return (
+                base64.urlsafe_b64encode(bytes([VERSION]) + rng.randbytes(rng.randrange(60)))
+                .rstrip(b"=")
+                .decode()
+            )
         case 2:
             at = rng.randrange(len(token))
             return token[:at] + rng.choice(string.ascii_letters + "-_=+/é") + token[at + 1 :]
@@ -132,4 +169,4 @@ def test_time_runs_to_the_microsecond() -> None:
     """The overlap rule and retention compare it with the database's own times."""
     taken_at = datetime(2026, 11, 22, 1, 2, 3, 456789, tzinfo=UTC)
     position = Position(Snapshot(9), taken_at, Incarnation(1, "00" * 8))
-    assert decode(encode(position)).taken_at - taken_at == timedelta(0)
+    assert decode(encode(position, ANNA)).position.taken_at - taken_at == timedelta(0)
