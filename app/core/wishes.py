@@ -42,7 +42,7 @@ class Wishes:
         """What counts of that for this holder, and where its reader begins; `stored` is what its device has.
 
         Where the sync rows that are for the device were none of what the position's reader was sent, the
-        position says what the client may have, and no more: it begins there, or where its device was before.
+        position proves nothing: its reader begins at whichever of the two has less.
         """
         if self.given is None:
             return self, stored
@@ -50,10 +50,21 @@ class Wishes:
             return replace(self, given=None, malformed=True), stored
         if self.given.has_sync_of(holder):
             return self, self.position
-        begins = self.given.position
-        if stored is not None and stored.taken_at < begins.taken_at:
-            begins = stored
-        return replace(self, given=None), begins
+        return replace(self, given=None), _less(self.given.position, stored)
+
+
+def _less(given: Position, stored: Position | None) -> Position:
+    """Where a reader begins that has what both positions have.
+
+    Of a read that was cut only what came before it counts: sync rows up to the cut may be missing.
+    """
+    given = replace(given, reading=None, after_id=0)
+    if stored is None or stored.covers(given):
+        return given
+    # Times tell only across a restart, after which the overlap is read again: a snapshot is taken some time
+    # after the moment that is noted with it.
+    is_stored_older = stored.incarnation == given.incarnation or stored.taken_at < given.taken_at
+    return stored if is_stored_older else given
 
 
 NOTHING = Wishes()
