@@ -36,17 +36,32 @@ async def is_synced(host: asyncpg.Connection, row_id: int) -> bool:
     return bool(await host.fetchval("SELECT synced FROM sync_queue WHERE id = $1", row_id))
 
 
+async def place(host: asyncpg.Connection, phone: str) -> str:
+    """What is stored of a device, as text."""
+    row = "SELECT (d.position_seen, d.position_reading, d.position_after_id)::text FROM users_devices AS d"
+    return str(await host.fetchval(f"{row} WHERE device_token = $1", phone))
+
+
+@pytest.fixture
+async def user(host: asyncpg.Connection) -> str:
+    return await app.add_user(host)
+
+
+@pytest.fixture
+async def phone(server: Server, user: str) -> str:
+    """The token of the user's phone."""
+    await register(server, user, f"phone of {user}", "ios")
+    return f"phone of {user}"
+
+
 every_origin = pytest.mark.parametrize("given", [without_device, over_http, of_a_browser])
 
 
 @every_origin
 async def test_a_phone_gets_the_sync_rows_that_its_position_was_given_without(
-    server: Server, host: asyncpg.Connection, connect: Connect, given: Given
+    server: Server, host: asyncpg.Connection, connect: Connect, user: str, phone: str, given: Given
 ) -> None:
     """It is resumed nevertheless; from the position that it is given then, exactly."""
-    user = await app.add_user(host)
-    phone = f"phone of {user}"
-    await register(server, user, phone, "ios")
     row_id = await app.queue_sync(host, user, "refresh")
     position = await given(server, user, connect)
 
@@ -64,12 +79,9 @@ async def test_a_phone_gets_the_sync_rows_that_its_position_was_given_without(
 
 @every_origin
 async def test_so_does_one_that_asks_over_http(
-    server: Server, host: asyncpg.Connection, connect: Connect, given: Given
+    server: Server, host: asyncpg.Connection, connect: Connect, user: str, phone: str, given: Given
 ) -> None:
     """And goes on with the position of the answer."""
-    user = await app.add_user(host)
-    phone = f"phone of {user}"
-    await register(server, user, phone, "ios")
     await app.queue_sync(host, user, "refresh")
     position = await given(server, user, connect)
 
@@ -82,45 +94,43 @@ async def test_so_does_one_that_asks_over_http(
 
 @every_origin
 async def test_to_acknowledge_such_a_position_marks_events_only(
-    server: Server, host: asyncpg.Connection, connect: Connect, given: Given
+    server: Server, host: asyncpg.Connection, connect: Connect, user: str, phone: str, given: Given
 ) -> None:
     """Nor does it move what is stored of the phone."""
-    user = await app.add_user(host)
-    phone = f"phone of {user}"
-    await register(server, user, phone, "ios")
     row_id = await app.queue_sync(host, user, "refresh")
     await app.log_mood(host, user)
     position = await given(server, user, connect)
 
+    kept = await place(host, phone)
+
     await acked(server, user, device_token=phone, position=position)
 
+    assert await place(host, phone) == kept
     assert not await is_synced(host, row_id)
     assert actions(await sync(server, user, device_token=phone)) == ["refresh"]
     assert await host.fetchval("SELECT bool_and(delivered) FROM realtime_events WHERE user_id = $1", user)
 
 
 async def test_a_new_phone_with_the_position_of_the_old_one_gets_what_that_uploaded(
-    server: Server, host: asyncpg.Connection
+    server: Server, user: str, phone: str
 ) -> None:
     """A phone gets none of its own uploads; another one does."""
-    user = await app.add_user(host)
-    old, new = f"old phone of {user}", f"new phone of {user}"
+    old = f"old {phone}"
     await register(server, user, old, "ios")
-    await register(server, user, new, "ios")
     action = {"key": "1", "action_type": "draft", "payload": {}}
     upload = {"user_id": user, "device_token": old, "actions": [action]}
     answer = await server.request("POST", SYNC, json=upload)
     assert [result["status"] for result in answer.json()["results"]] == ["accepted"]
     position = (await sync(server, user, device_token=old))["next"]
 
-    assert actions(await sync(server, user, device_token=new, position=position)) == ["draft"]
+    assert actions(await sync(server, user, device_token=phone, position=position)) == ["draft"]
 
 
 async def test_the_position_of_another_user_is_none(
-    server: Server, host: asyncpg.Connection, connect: Connect
+    server: Server, host: asyncpg.Connection, connect: Connect, user: str
 ) -> None:
     """An application in which somebody else has logged in gives it by mistake, and nothing is lost by it."""
-    before, user = await app.add_user(host), await app.add_user(host)
+    before = await app.add_user(host)
     await app.log_mood(host, user, 3)
     position = await without_device(server, before, connect)
 
