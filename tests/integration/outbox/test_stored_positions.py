@@ -1,6 +1,7 @@
 """What is stored of a device only ever grows."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from app.core.flight import Limits
 from app.core.position import Incarnation, Position
 from app.core.snapshot import Snapshot
+from app.core.token import Holder, TokenError, decode, encode
 from app.outbox.walk import PageSize
 from tests.integration.outbox.conftest import StartRig
 from tests.integration.outbox.test_receipts import Writing, device_of, stored_position, writing
@@ -86,6 +88,36 @@ async def test_a_position_of_another_life_of_the_database_is_taken(
         writing.receipts.move(device, position)
         await writing.written()
     assert await stored_position(host, device[0]) == here
+
+
+@pytest.mark.parametrize("number", [1 << 32, (1 << 32) + 1, (1 << 32) + 2, (1 << 32) - 1, 1])
+async def test_no_token_brings_a_snapshot_that_the_database_does_not_take(
+    host: asyncpg.Connection, number: int
+) -> None:
+    """One that came to be stored would hold up every receipt of its process."""
+    ahead = number + 1 if (number + 1) % (1 << 32) else number + 2
+    for position in (Snapshot(number), Snapshot(ahead, frozenset({number}))):
+        assert await _is_taken(host, position) == _is_token(position)
+
+
+async def _is_taken(host: asyncpg.Connection, snapshot: Snapshot) -> bool:
+    try:
+        await host.fetchval("SELECT $1::text::pg_snapshot::text", str(snapshot))
+    except asyncpg.InvalidTextRepresentationError:
+        return False
+    return True
+
+
+def _is_token(snapshot: Snapshot) -> bool:
+    try:
+        decode(
+            encode(
+                Position(snapshot, datetime(2026, 1, 1, tzinfo=UTC), Incarnation(1, "00" * 8)), Holder("u")
+            )
+        )
+    except TokenError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("transactions", [1, 40])
